@@ -1,0 +1,172 @@
+//! The sample record: one variable-length record per sample in the ring buffer.
+//!
+//! A record is a [`SampleHeader`], then (only from the oracle program) the kernel's own call
+//! chain, then the bytes of the captured segments, one after the other, each padded to 8 bytes.
+//! Nothing here is trusted by the reader: lengths are checked against the record's real size.
+
+#[cfg(feature = "user")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Version of the record layout. Raised whenever a struct in this module changes.
+pub const WIRE_VERSION: u16 = 1;
+
+/// At most this many stacks are captured in one sample: a task, an IRQ, an entry and three
+/// exception stacks, which is deeper than x86 can nest in practice.
+pub const MAX_SEGMENTS: usize = 6;
+
+/// At most this many addresses come from `bpf_get_stack` (`kernel.perf_event_max_stack`, whose
+/// default is 127).
+pub const MAX_CHAIN: usize = 127;
+
+/// Bytes reserved for the kernel's call chain in a record of the oracle program.
+pub const CHAIN_BYTES: usize = MAX_CHAIN * 8;
+
+/// The longest piece of one stack: `THREAD_SIZE` and `IRQ_STACK_SIZE` with KASAN, 32 KiB.
+pub const MAX_SEGMENT_BYTES: usize = 32 * 1024;
+
+/// Room for segment bytes in one record. Every stack in play fits unless several are all but
+/// full at once, which is recorded as [`SegmentStatus::NoRoom`].
+pub const MAX_DATA_BYTES: usize = 64 * 1024;
+
+/// [`SampleHeader::flags`]: the event interrupted user mode, so there is no kernel stack.
+pub const FLAG_USER_MODE: u16 = 1;
+/// [`SampleHeader::flags`]: there is no stack table for this CPU (it came online later), so only
+/// the task stack could be recognised.
+pub const FLAG_NO_CPU_TABLE: u16 = 2;
+
+/// The general registers of x86_64, in the order of the kernel's `struct pt_regs`
+/// (`arch/x86/include/asm/ptrace.h`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+#[allow(missing_docs, reason = "each field is the register of that name")]
+pub struct Registers {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub bp: u64,
+    pub bx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub ax: u64,
+    pub cx: u64,
+    pub dx: u64,
+    pub si: u64,
+    pub di: u64,
+    pub orig_ax: u64,
+    pub ip: u64,
+    pub cs: u64,
+    pub flags: u64,
+    pub sp: u64,
+    pub ss: u64,
+}
+
+impl Registers {
+    /// Whether these registers were saved in user mode: the privilege level in `cs` is not 0.
+    #[must_use]
+    pub const fn is_user_mode(&self) -> bool {
+        self.cs & 3 != 0
+    }
+}
+
+/// What became of one segment of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SegmentStatus {
+    /// Its bytes are in the record.
+    Captured = 0,
+    /// The kernel could not read it; there are no bytes.
+    Unreadable = 1,
+    /// The record had no room left for it; there are no bytes.
+    NoRoom = 2,
+    /// The pointer is on no known stack; there are no bytes and no length.
+    UnknownStack = 3,
+    /// The pointer leads back to a stack that is already in the record; there are no bytes.
+    Revisited = 4,
+}
+
+impl SegmentStatus {
+    /// The status with this number, or `None` if there is none.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Captured),
+            1 => Some(Self::Unreadable),
+            2 => Some(Self::NoRoom),
+            3 => Some(Self::UnknownStack),
+            4 => Some(Self::Revisited),
+            _ => None,
+        }
+    }
+}
+
+/// One piece of a stack: from the pointer that led there to the end of the stack that holds it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct SegmentHeader {
+    /// Address of the first byte.
+    pub address: u64,
+    /// Bytes from `address` to the end of the stack. They are in the record only if `status` is
+    /// [`SegmentStatus::Captured`].
+    pub length: u32,
+    /// The capture's own idea of the [`StackKind`](crate::StackKind), by number.
+    pub kind: u8,
+    /// A [`SegmentStatus`], by number.
+    pub status: u8,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// The fixed part of a sample record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct SampleHeader {
+    /// Bytes of the whole record, this header included.
+    pub size: u32,
+    /// [`WIRE_VERSION`].
+    pub version: u16,
+    /// `FLAG_*` bits.
+    pub flags: u16,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time_ns: u64,
+    /// ID of the task's cgroup (v2), as in `name_to_handle_at()`.
+    pub cgroup_id: u64,
+    /// Thread-group ID in the initial PID namespace (what user space calls the PID).
+    pub pid: u32,
+    /// Thread ID in the initial PID namespace.
+    pub tid: u32,
+    /// The CPU the sample was taken on.
+    pub cpu: u32,
+    /// Entries of `segments` in use.
+    pub segment_count: u32,
+    /// Lowest address of the task's kernel stack; 0 if it could not be read.
+    pub task_stack: u64,
+    /// Offset of the first segment byte from the start of the record.
+    pub data_offset: u32,
+    /// Bytes of kernel call chain behind the header; a negative errno if the kernel refused;
+    /// 0 in records of the plain capture program.
+    pub chain_bytes: i32,
+    /// Name of the thread, zero padded.
+    pub comm: [u8; 16],
+    /// The registers the event interrupted.
+    pub regs: Registers,
+    /// The segments, in the order in which the stacks were found.
+    pub segments: [SegmentHeader; MAX_SEGMENTS],
+}
+
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(size_of::<Registers>() == 168);
+    assert!(offset_of!(Registers, ip) == 128);
+    assert!(offset_of!(Registers, sp) == 152);
+    assert!(size_of::<SegmentHeader>() == 16);
+    assert!(size_of::<SampleHeader>() == 336);
+    assert!(offset_of!(SampleHeader, regs) == 72);
+    assert!(offset_of!(SampleHeader, segments) == 240);
+    assert!(CHAIN_BYTES % 8 == 0);
+};

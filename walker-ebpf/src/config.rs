@@ -1,0 +1,37 @@
+//! Globals that user space sets before the object is loaded: the running kernel's field offsets
+//! and the options of the run. They end up in frozen read-only data, so the verifier sees
+//! constants.
+
+use aya_ebpf::Global;
+use walker_common::maps::{FILTER_NONE, NO_FIELD};
+
+/// `FILTER_*`: whether the target maps are asked.
+#[unsafe(no_mangle)]
+pub(crate) static FILTER: Global<u64> = Global::new(FILTER_NONE);
+/// Offset of `task_struct.stack`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_TASK_STACK: Global<u64> = Global::new(NO_FIELD);
+/// Offset of `task_struct.pid`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_TASK_PID: Global<u64> = Global::new(NO_FIELD);
+/// Offset of `task_struct.tgid`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_TASK_TGID: Global<u64> = Global::new(NO_FIELD);
+/// Offset of `task_struct.se.cfs_rq`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_TASK_CFS_RQ: Global<u64> = Global::new(NO_FIELD);
+/// Offset of `cfs_rq.rq`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_CFS_RQ_RQ: Global<u64> = Global::new(NO_FIELD);
+/// Bytes of a task's kernel stack.
+#[unsafe(no_mangle)]
+pub(crate) static THREAD_SIZE: Global<u64> = Global::new(0);
+/// First address of the idle loop's text.
+#[unsafe(no_mangle)]
+pub(crate) static IDLE_BEGIN: Global<u64> = Global::new(0);
+/// First address past it.
+#[unsafe(no_mangle)]
+pub(crate) static IDLE_END: Global<u64> = Global::new(0);
+/// Waiting bytes at which the reader of the ring buffer is woken.
+#[unsafe(no_mangle)]
+pub(crate) static WAKE_AT: Global<u64> = Global::new(0);

@@ -1,0 +1,31 @@
+//! stackwalk's BPF programs.
+//!
+//! They copy raw bytes and count; what the bytes mean is decided in user space. [`sample`] holds
+//! the three perf_event programs, [`target`] follows the processes to be sampled, [`kernel`]
+//! answers the questions user space has before it starts. No program walks a stack.
+//!
+//! `unsafe` is everywhere here because every kernel helper takes raw pointers; the verifier, not
+//! the compiler, proves each access.
+#![no_std]
+#![no_main]
+#![expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "each access is proved by the kernel's verifier when the program is loaded"
+)]
+
+mod config;
+mod kernel;
+mod maps;
+mod sample;
+mod target;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The helpers used (`bpf_probe_read_kernel`, `bpf_get_stack`) are for GPL-compatible programs.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
