@@ -1,0 +1,10 @@
+//! From an event to a parsed sample: loading the BPF object, choosing what is sampled, reading
+//! the ring buffer, and counting what became of every event.
+//!
+//! No stack is interpreted here.
+
+pub mod clock;
+pub mod object;
+pub mod record;
+pub mod session;
+pub mod target;

@@ -1,0 +1,447 @@
+//! The BPF object: loading it for this kernel and talking to its maps.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
+    maps::{Array, HashMap as BpfHashMap, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{PerfEvent, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _},
+};
+use thiserror::Error;
+use walker_common::maps::{
+    COUNTERS_OF_SAMPLES, Counters, CpuFacts, CpuStacks, FILTER_NONE, FILTER_TARGETS, NO_FIELD,
+    READ_CHUNK, names,
+};
+use zerocopy::IntoBytes as _;
+
+use crate::{
+    kernel::{
+        bpf_text::{self, BpfSymbol},
+        memory::{KernelMemory, ReadError},
+        offsets::Offsets,
+    },
+    sys::perf::SamplingEvent,
+    unwind::kernel::TextRange,
+};
+
+/// The committed object; `cargo xtask build-ebpf` makes it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/walker.bpf.o");
+
+/// Most processes and threads that can be targets at one time.
+const MAX_TARGETS: u32 = 65_536;
+
+const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
+const STACKS_WORDS: usize = size_of::<CpuStacks>() / 8;
+const FACTS_WORDS: usize = size_of::<CpuFacts>() / 8;
+
+/// Why the BPF object does not work here.
+#[derive(Debug, Error)]
+pub enum ObjectError {
+    /// The kernel refuses BPF to this user.
+    #[error(
+        "the kernel does not let this user load BPF programs ({0}): run with sudo, or give the \
+         binary its capabilities with `sudo setcap cap_bpf,cap_perfmon,cap_syslog,cap_sys_ptrace+ep \
+         PATH-OF-STACKWALK`"
+    )]
+    Denied(io::Error),
+    /// The object does not load.
+    #[error("cannot load the BPF object: {0:#}")]
+    Load(#[from] EbpfError),
+    /// A program does not load.
+    #[error("the kernel refuses the BPF program `{name}`: {error}")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// The kernel's or aya's reason.
+        error: ProgramError,
+    },
+    /// A map cannot be used.
+    #[error("BPF map `{name}`: {error}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// The kernel's or aya's reason.
+        error: MapError,
+    },
+    /// The object is not the one this program was built with.
+    #[error("the BPF object has no `{0}`: rebuild it with `cargo xtask build-ebpf`")]
+    Missing(&'static str),
+    /// The program cannot be put on an event.
+    #[error("cannot attach the BPF program `{name}`: {error}")]
+    Attach {
+        /// Its name.
+        name: &'static str,
+        /// The kernel's reason.
+        error: io::Error,
+    },
+}
+
+/// What is decided before the object is loaded.
+#[derive(Debug, Clone)]
+pub struct ObjectOptions {
+    /// Only tasks in the target maps are sampled.
+    pub filter_targets: bool,
+    /// Text of the idle loop whose samples are filtered.
+    pub idle: Option<TextRange>,
+    /// Bytes of the sample ring buffer, a power of two.
+    pub ring_bytes: u32,
+    /// One more than the highest possible CPU number.
+    pub cpus: u32,
+}
+
+/// The loaded object.
+#[derive(Debug)]
+pub struct Object {
+    ebpf: Ebpf,
+}
+
+impl Object {
+    /// Creates the maps. Programs are loaded when they are used.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn load(offsets: &Offsets, options: &ObjectOptions) -> Result<Self, ObjectError> {
+        let filter = if options.filter_targets {
+            FILTER_TARGETS
+        } else {
+            FILTER_NONE
+        };
+        let (idle_begin, idle_end) = options.idle.map_or((0, 0), |idle| (idle.begin, idle.end));
+        let cfs_rq = offsets.task_cfs_rq.unwrap_or(NO_FIELD);
+        let cfs_rq_rq = offsets.cfs_rq_rq.unwrap_or(NO_FIELD);
+        // A quarter of the buffer waiting is reason to hurry; until then the reader comes by
+        // several times a second.
+        let wake_at = u64::from(options.ring_bytes / 4);
+        let mut loader = EbpfLoader::new();
+        loader
+            .verifier_log_level(VerifierLogLevel::STATS)
+            .override_global(names::GLOBAL_FILTER, &filter, true)
+            .override_global(names::GLOBAL_OFF_TASK_STACK, &offsets.task_stack, true)
+            .override_global(names::GLOBAL_OFF_TASK_PID, &offsets.task_pid, true)
+            .override_global(names::GLOBAL_OFF_TASK_TGID, &offsets.task_tgid, true)
+            .override_global(names::GLOBAL_OFF_TASK_CFS_RQ, &cfs_rq, true)
+            .override_global(names::GLOBAL_OFF_CFS_RQ_RQ, &cfs_rq_rq, true)
+            .override_global(names::GLOBAL_THREAD_SIZE, &offsets.thread_size, true)
+            .override_global(names::GLOBAL_IDLE_BEGIN, &idle_begin, true)
+            .override_global(names::GLOBAL_IDLE_END, &idle_end, true)
+            .override_global(names::GLOBAL_WAKE_AT, &wake_at, true)
+            .map_max_entries(names::MAP_SAMPLES, options.ring_bytes)
+            .map_max_entries(names::MAP_COST, 1 << 20)
+            .map_max_entries(names::MAP_SCRATCH, options.cpus)
+            .map_max_entries(names::MAP_STACKS, options.cpus)
+            .map_max_entries(names::MAP_CPU_FACTS, options.cpus)
+            .map_max_entries(names::MAP_TARGETS, MAX_TARGETS)
+            .map_max_entries(names::MAP_THREADS, MAX_TARGETS);
+        let ebpf = loader.load(OBJECT).map_err(|error| match denied(&error) {
+            Some(io) => ObjectError::Denied(io),
+            None => ObjectError::Load(error),
+        })?;
+        Ok(Self { ebpf })
+    }
+
+    /// Loads a perf_event program, if that was not done before, and puts it on `event`.
+    ///
+    /// # Errors
+    /// If the kernel refuses the program or the event already has one.
+    pub fn attach_perf(
+        &mut self,
+        name: &'static str,
+        event: &SamplingEvent,
+    ) -> Result<(), ObjectError> {
+        let program: &mut PerfEvent = self.program(name)?;
+        if program.fd().is_err() {
+            program.load().map_err(|error| refused(name, error))?;
+        }
+        let fd = program
+            .fd()
+            .map_err(|error| ObjectError::Program { name, error })?;
+        event
+            .attach(fd.as_fd())
+            .map_err(|error| ObjectError::Attach { name, error })
+    }
+
+    /// Loads a raw tracepoint program and attaches it to `tracepoint`, until the object is
+    /// dropped.
+    ///
+    /// # Errors
+    /// If the kernel refuses the program or has no such tracepoint.
+    pub fn attach_raw_tracepoint(
+        &mut self,
+        name: &'static str,
+        tracepoint: &str,
+    ) -> Result<(), ObjectError> {
+        let program: &mut RawTracePoint = self.program(name)?;
+        program.load().map_err(|error| refused(name, error))?;
+        program
+            .attach(tracepoint)
+            .map(drop)
+            .map_err(|error| ObjectError::Program { name, error })
+    }
+
+    /// Starts a raw tracepoint program by hand, on a given CPU or on this one.
+    fn run(
+        &mut self,
+        name: &'static str,
+        options: RawTracePointRunOptions,
+    ) -> Result<i32, ObjectError> {
+        let program: &mut RawTracePoint = self.program(name)?;
+        if program.fd().is_err() {
+            program.load().map_err(|error| refused(name, error))?;
+        }
+        program
+            .test_run(options)
+            .map(|result| result.return_value.cast_signed())
+            .map_err(|error| ObjectError::Program { name, error })
+    }
+
+    /// What the CPU with this number says of itself; `None` if it is offline.
+    ///
+    /// # Errors
+    /// If the program cannot be loaded or the map not be read.
+    pub fn cpu_facts(&mut self, cpu: u32) -> Result<Option<CpuFacts>, ObjectError> {
+        // Load it first, so that an error of the run below can only mean the CPU.
+        let program: &mut RawTracePoint = self.program(names::PROG_CPU_FACTS)?;
+        if program.fd().is_err() {
+            program
+                .load()
+                .map_err(|error| refused(names::PROG_CPU_FACTS, error))?;
+        }
+        let options = RawTracePointRunOptions {
+            cpu: Some(cpu),
+            ..Default::default()
+        };
+        if self.run(names::PROG_CPU_FACTS, options).is_err() {
+            return Ok(None);
+        }
+        let map: Array<_, [u64; FACTS_WORDS]> = self.array(names::MAP_CPU_FACTS)?;
+        let words = map
+            .get(&cpu, 0)
+            .map_err(|error| map_error(names::MAP_CPU_FACTS, error))?;
+        let facts: CpuFacts = zerocopy::transmute!(words);
+        Ok((facts.valid == 1).then_some(facts))
+    }
+
+    /// The BPF programs and trampolines that the kernel lists; empty if it keeps no list that can be read.
+    pub fn bpf_text(
+        &mut self,
+        offsets: &Offsets,
+        cpus: &[u32],
+        image_begin: u64,
+    ) -> Vec<BpfSymbol> {
+        let Some(list) = offsets.bpf_text else {
+            return Vec::new();
+        };
+        let me = std::process::id();
+        // Asked on the CPU this thread is on, the running task is this one.
+        for &cpu in cpus {
+            let Ok(Some(facts)) = self.cpu_facts(cpu) else {
+                continue;
+            };
+            if self.read_u32(facts.task.wrapping_add(offsets.task_tgid)) != Ok(me) {
+                continue;
+            }
+            let Ok(program) = self.program::<RawTracePoint>(names::PROG_READ_KERNEL) else {
+                continue;
+            };
+            let Ok(fd) = program.fd().map(|fd| fd.as_fd().as_raw_fd()) else {
+                continue;
+            };
+            let Ok(fd) = u32::try_from(fd) else { continue };
+            if let Ok(symbols) = bpf_text::read(self, &list, facts.task, fd, image_begin) {
+                return symbols;
+            }
+        }
+        Vec::new()
+    }
+
+    /// Puts a CPU's stack table into the map.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_stacks(&mut self, cpu: u32, stacks: &CpuStacks) -> Result<(), ObjectError> {
+        let name = names::MAP_STACKS;
+        let map = self.ebpf.map_mut(name).ok_or(ObjectError::Missing(name))?;
+        let mut map: Array<_, [u64; STACKS_WORDS]> =
+            Array::try_from(map).map_err(|error| map_error(name, error))?;
+        let words: [u64; STACKS_WORDS] = zerocopy::transmute!(*stacks);
+        map.set(cpu, words, 0)
+            .map_err(|error| map_error(name, error))
+    }
+
+    /// Adds or changes a target: a PID and one of the `TARGET_*` values.
+    ///
+    /// # Errors
+    /// If the map is full.
+    pub fn set_target(&mut self, pid: u32, state: u32) -> Result<(), ObjectError> {
+        self.insert(names::MAP_TARGETS, pid, state)
+    }
+
+    /// Adds a thread of a process whose target state is `TARGET_THREADS`.
+    ///
+    /// # Errors
+    /// If the map is full.
+    pub fn add_thread(&mut self, tid: u32) -> Result<(), ObjectError> {
+        self.insert(names::MAP_THREADS, tid, 1)
+    }
+
+    fn insert(&mut self, name: &'static str, key: u32, value: u32) -> Result<(), ObjectError> {
+        let map = self.ebpf.map_mut(name).ok_or(ObjectError::Missing(name))?;
+        let mut map: BpfHashMap<_, u32, u32> =
+            BpfHashMap::try_from(map).map_err(|error| map_error(name, error))?;
+        map.insert(key, value, 0)
+            .map_err(|error| map_error(name, error))
+    }
+
+    /// Whether any target is left.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn has_targets(&self) -> Result<bool, ObjectError> {
+        let name = names::MAP_TARGETS;
+        let map = self.ebpf.map(name).ok_or(ObjectError::Missing(name))?;
+        let map: BpfHashMap<_, u32, u32> =
+            BpfHashMap::try_from(map).map_err(|error| map_error(name, error))?;
+        Ok(map.keys().next().is_some())
+    }
+
+    /// The counters, summed over all CPUs.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn counters(&self) -> Result<Counters, ObjectError> {
+        let name = names::MAP_COUNTERS;
+        let map = self.ebpf.map(name).ok_or(ObjectError::Missing(name))?;
+        let map: PerCpuArray<_, [u64; COUNTER_WORDS]> =
+            PerCpuArray::try_from(map).map_err(|error| map_error(name, error))?;
+        let per_cpu = map
+            .get(&COUNTERS_OF_SAMPLES, 0)
+            .map_err(|error| map_error(name, error))?;
+        let mut sum = [0u64; COUNTER_WORDS];
+        for words in per_cpu.iter() {
+            for (total, word) in sum.iter_mut().zip(words) {
+                *total += word;
+            }
+        }
+        Ok(zerocopy::transmute!(sum))
+    }
+
+    /// Takes a ring buffer out of the object, for the thread that reads it.
+    ///
+    /// # Errors
+    /// If it is not there or cannot be mapped.
+    pub fn take_ring(&mut self, name: &'static str) -> Result<RingBuf<MapData>, ObjectError> {
+        let map = self.ebpf.take_map(name).ok_or(ObjectError::Missing(name))?;
+        RingBuf::try_from(map).map_err(|error| map_error(name, error))
+    }
+
+    /// Run count and total run time in nanoseconds of a loaded program, counted while
+    /// `aya::sys::enable_stats` is in force.
+    ///
+    /// # Errors
+    /// If the program is not loaded.
+    pub fn run_stats(&self, name: &'static str) -> Result<(u64, u64), ObjectError> {
+        let program = self.ebpf.program(name).ok_or(ObjectError::Missing(name))?;
+        let info = program
+            .info()
+            .map_err(|error| ObjectError::Program { name, error })?;
+        let nanos = u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX);
+        Ok((info.run_count(), nanos))
+    }
+
+    fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, ObjectError>
+    where
+        &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+    {
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .ok_or(ObjectError::Missing(name))?;
+        <&mut P>::try_from(program).map_err(|_| ObjectError::Missing(name))
+    }
+
+    fn array<const N: usize>(
+        &self,
+        name: &'static str,
+    ) -> Result<Array<&MapData, [u64; N]>, ObjectError> {
+        let map = self.ebpf.map(name).ok_or(ObjectError::Missing(name))?;
+        Array::try_from(map).map_err(|error| map_error(name, error))
+    }
+}
+
+impl KernelMemory for Object {
+    fn read(&mut self, address: u64, length: usize) -> Result<Vec<u8>, ReadError> {
+        let failed = |reason: String| ReadError {
+            address,
+            length,
+            reason,
+        };
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            let chunk = (length - bytes.len()).min(READ_CHUNK);
+            let mut options = RawTracePointRunOptions::new();
+            options.args[0] = address.wrapping_add(bytes.len() as u64);
+            options.args[1] = chunk as u64;
+            let result = self
+                .run(names::PROG_READ_KERNEL, options)
+                .map_err(|error| failed(error.to_string()))?;
+            if result != 0 {
+                return Err(failed(io::Error::from_raw_os_error(-result).to_string()));
+            }
+            let map: Array<_, [u64; READ_CHUNK / 8]> = self
+                .array(names::MAP_READ_BUFFER)
+                .map_err(|error| failed(error.to_string()))?;
+            let words = map.get(&0, 0).map_err(|error| failed(error.to_string()))?;
+            bytes.extend_from_slice(&words.as_bytes()[..chunk]);
+        }
+        Ok(bytes)
+    }
+}
+
+fn map_error(name: &'static str, error: MapError) -> ObjectError {
+    ObjectError::Map { name, error }
+}
+
+/// A refusal for lack of privilege is told apart from one by the verifier.
+fn refused(name: &'static str, error: ProgramError) -> ObjectError {
+    match denied(&error) {
+        Some(io) => ObjectError::Denied(io),
+        None => ObjectError::Program { name, error },
+    }
+}
+
+/// The `EPERM` or `EACCES` somewhere below an error. A verifier rejection is `EACCES` too, but has
+/// a log to show.
+fn denied(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()
+            && !verifier_log.to_string().trim().is_empty()
+        {
+            return None;
+        }
+        if let Some(io) = error.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::PermissionDenied
+        {
+            return io.raw_os_error().map(io::Error::from_raw_os_error);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromBytes as _;
+
+    use super::*;
+
+    #[test]
+    fn map_values_are_whole_words() {
+        assert_eq!(COUNTER_WORDS * 8, size_of::<Counters>());
+        assert_eq!(STACKS_WORDS * 8, size_of::<CpuStacks>());
+        assert!(CpuFacts::read_from_bytes(&[0; size_of::<CpuFacts>()]).is_ok());
+    }
+}

@@ -1,0 +1,184 @@
+//! A sample record, checked against its real length before anything in it is used.
+
+use thiserror::Error;
+use walker_common::{
+    StackKind,
+    wire::{FLAG_NO_CPU_TABLE, MAX_SEGMENTS, Registers, SampleHeader, SegmentStatus, WIRE_VERSION},
+};
+use zerocopy::FromBytes as _;
+
+use crate::unwind::memory::{SampleMemory, Segment};
+
+/// Why bytes are not a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// Shorter than its header says or than a header is.
+    #[error("sample record of {have} bytes is shorter than the {want} it should have")]
+    Truncated {
+        /// Bytes there are.
+        have: usize,
+        /// Bytes there should be.
+        want: usize,
+    },
+    /// Written by another version of the BPF object.
+    #[error("sample record has layout version {0}, this program reads {WIRE_VERSION}")]
+    Version(u16),
+    /// A count, kind, status or length that no writer produces.
+    #[error("sample record has an invalid {0}")]
+    Invalid(&'static str),
+}
+
+/// One captured stack of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CapturedSegment<'a> {
+    /// Address of the first byte.
+    pub address: u64,
+    /// Bytes from there to the end of the stack.
+    pub length: u32,
+    /// What the capture took the stack for.
+    pub kind: StackKind,
+    /// What became of it.
+    pub status: SegmentStatus,
+    /// The bytes; empty unless `status` is `Captured`.
+    pub bytes: &'a [u8],
+}
+
+/// A parsed sample.
+#[derive(Debug, Clone)]
+pub struct Sample<'a> {
+    header: SampleHeader,
+    segments: [Option<CapturedSegment<'a>>; MAX_SEGMENTS],
+    kernel_chain: &'a [u8],
+}
+
+impl<'a> Sample<'a> {
+    /// Parses one record.
+    ///
+    /// # Errors
+    /// If the record does not have the form `walker_common::wire` describes.
+    pub fn parse(record: &'a [u8]) -> Result<Self, RecordError> {
+        let truncated = |want| RecordError::Truncated {
+            have: record.len(),
+            want,
+        };
+        let (header, _) = SampleHeader::read_from_prefix(record)
+            .map_err(|_| truncated(size_of::<SampleHeader>()))?;
+        if header.version != WIRE_VERSION {
+            return Err(RecordError::Version(header.version));
+        }
+        let record = record
+            .get(..header.size as usize)
+            .ok_or_else(|| truncated(header.size as usize))?;
+        let headers = header
+            .segments
+            .get(..header.segment_count as usize)
+            .ok_or(RecordError::Invalid("segment count"))?;
+        let mut rest = record
+            .get(header.data_offset as usize..)
+            .ok_or_else(|| truncated(header.data_offset as usize))?;
+
+        let mut segments = [None; MAX_SEGMENTS];
+        for (segment, slot) in headers.iter().zip(&mut segments) {
+            let kind =
+                StackKind::from_number(segment.kind).ok_or(RecordError::Invalid("stack kind"))?;
+            let status = SegmentStatus::from_number(segment.status)
+                .ok_or(RecordError::Invalid("segment status"))?;
+            let mut bytes: &[u8] = &[];
+            if status == SegmentStatus::Captured {
+                let padded = (segment.length as usize).next_multiple_of(8);
+                let (data, after) = rest
+                    .split_at_checked(padded)
+                    .ok_or_else(|| truncated(record.len() - rest.len() + padded))?;
+                bytes = &data[..segment.length as usize];
+                rest = after;
+            }
+            *slot = Some(CapturedSegment {
+                address: segment.address,
+                length: segment.length,
+                kind,
+                status,
+                bytes,
+            });
+        }
+        let kernel_chain = match usize::try_from(header.chain_bytes) {
+            Ok(length) => record
+                .get(size_of::<SampleHeader>()..)
+                .and_then(|data| data.get(..length))
+                .ok_or_else(|| truncated(size_of::<SampleHeader>() + length))?,
+            Err(_) => &[],
+        };
+        Ok(Self {
+            header,
+            segments,
+            kernel_chain,
+        })
+    }
+
+    /// The fixed part of the record.
+    #[must_use]
+    pub const fn header(&self) -> &SampleHeader {
+        &self.header
+    }
+
+    /// The registers the event interrupted.
+    #[must_use]
+    pub const fn registers(&self) -> &Registers {
+        &self.header.regs
+    }
+
+    /// The thread's name, up to its first zero.
+    #[must_use]
+    pub fn comm(&self) -> &[u8] {
+        let comm = &self.header.comm;
+        let end = comm
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(comm.len());
+        &comm[..end]
+    }
+
+    /// The segments in capture order, those without bytes included.
+    pub fn segments(&self) -> impl Iterator<Item = &CapturedSegment<'a>> {
+        self.segments.iter().flatten()
+    }
+
+    /// The captured bytes.
+    #[must_use]
+    pub fn memory(&self) -> SampleMemory<'a> {
+        let mut memory = SampleMemory::new();
+        for segment in self.segments() {
+            if segment.status == SegmentStatus::Captured {
+                memory.push(Segment {
+                    address: segment.address,
+                    bytes: segment.bytes,
+                });
+            }
+        }
+        memory
+    }
+
+    /// Whether the CPU had no stack table, so that only the task stack was recognised.
+    #[must_use]
+    pub const fn lacks_cpu_table(&self) -> bool {
+        self.header.flags & FLAG_NO_CPU_TABLE != 0
+    }
+
+    /// The kernel's own call chain, leaf first: empty unless the oracle program took the sample.
+    pub fn kernel_chain(&self) -> impl Iterator<Item = u64> + '_ {
+        self.kernel_chain
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|word| u64::from_le_bytes(*word))
+    }
+
+    /// What the kernel answered instead of a call chain: a negative errno.
+    #[must_use]
+    pub fn kernel_chain_error(&self) -> Option<i32> {
+        (self.header.chain_bytes < 0).then_some(self.header.chain_bytes)
+    }
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,294 @@
+//! A capture from its set-up to its last record.
+
+use std::{fmt, io, time::Duration};
+
+use anyhow::Context as _;
+use aya::maps::{MapData, RingBuf};
+use tokio::io::unix::AsyncFd;
+use walker_common::maps::{Counters, TARGET_AT_EXEC, TARGET_PROCESS, TARGET_THREADS, names};
+
+use super::{
+    clock,
+    object::{Object, ObjectOptions},
+    record::{RecordError, Sample},
+    target::Target,
+};
+use crate::{
+    btf::Btf,
+    kernel::{
+        bpf_text::BpfSymbol, image::KernelImage, kallsyms::Kallsyms, offsets::Offsets,
+        running::RunningKernel,
+    },
+    sys::{
+        perf::{SamplingClock, SamplingEvent},
+        ring::watch,
+    },
+};
+
+/// How long records may wait in the ring buffer before the reader comes by on its own.
+const VISIT_EVERY: Duration = Duration::from_millis(50);
+/// Records handled between two looks at signals and timers.
+const BATCH: usize = 4096;
+/// Ring buffer bytes for each CPU, and the least and most in all.
+const RING_PER_CPU: u64 = 4 << 20;
+const RING_MIN: u64 = 4 << 20;
+const RING_MAX: u64 = 64 << 20;
+
+/// What to capture.
+#[derive(Debug)]
+pub struct SessionOptions<'a> {
+    /// What to sample.
+    pub target: &'a Target,
+    /// A forked command that waits to be executed, and is sampled from then on.
+    pub waiting_pid: Option<u32>,
+    /// Samples a second on each CPU.
+    pub frequency: u64,
+    /// Keep samples of the idle loop.
+    pub idle: bool,
+    /// The kernel's image, for kernels whose ORC tables cannot be found in memory.
+    pub image: Option<&'a KernelImage>,
+    /// Bytes of the ring buffer, instead of the default for this number of CPUs; rounded up to a
+    /// power of two.
+    pub ring_bytes: Option<u64>,
+    /// The perf_event program to run.
+    pub program: &'static str,
+}
+
+/// The BPF object with what is known of the kernel it runs on, and no events yet.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The loaded object.
+    pub object: Object,
+    /// The kernel.
+    pub kernel: RunningKernel,
+}
+
+impl Prepared {
+    /// The BPF programs and trampolines that the kernel lists.
+    pub fn bpf_text(&mut self) -> Vec<BpfSymbol> {
+        bpf_text(&mut self.object, &self.kernel)
+    }
+}
+
+fn bpf_text(object: &mut Object, kernel: &RunningKernel) -> Vec<BpfSymbol> {
+    let Ok(image) = kernel.symbols.kernel_text() else {
+        return Vec::new();
+    };
+    let cpus: Vec<u32> = kernel.cpus().map(|(cpu, _)| cpu).collect();
+    object.bpf_text(&kernel.offsets, &cpus, image.begin)
+}
+
+/// Loads the object and learns what the kernel is like.
+///
+/// # Errors
+/// With the first thing that is missing, and what to do about it.
+pub fn prepare(
+    filter_targets: bool,
+    idle: bool,
+    image: Option<&KernelImage>,
+    ring_bytes: u32,
+) -> anyhow::Result<Prepared> {
+    let btf = Btf::of_running_kernel().context(
+        "this kernel does not describe its types (BTF): stackwalk needs one built with \
+         CONFIG_DEBUG_INFO_BTF=y, as distributions' kernels since 2020 are",
+    )?;
+    let offsets = Offsets::from_btf(&btf)
+        .context("this kernel's types lack something that stackwalk needs")?;
+    drop(btf);
+    let symbols = Kallsyms::of_running_kernel()?;
+    let idle_text = symbols.range("__cpuidle_text_start", "__cpuidle_text_end");
+    let cpus = u32::try_from(possible_cpus()?).context("more CPUs than there can be")?;
+    let mut object = Object::load(
+        &offsets,
+        &ObjectOptions {
+            filter_targets,
+            idle: idle_text.filter(|_| !idle),
+            ring_bytes,
+            cpus,
+        },
+    )?;
+    let kernel = RunningKernel::inspect(&mut object, offsets, symbols, cpus, image)?;
+    for (cpu, stacks) in kernel.stack_tables() {
+        object.set_stacks(cpu, &stacks)?;
+    }
+    Ok(Prepared { object, kernel })
+}
+
+/// The ring buffer's size: by the number of CPUs, or as asked for.
+#[must_use]
+pub fn ring_size(cpus: usize, asked: Option<u64>) -> u32 {
+    let bytes = asked.unwrap_or_else(|| (cpus as u64 * RING_PER_CPU).clamp(RING_MIN, RING_MAX));
+    // Never more than half the 32-bit range, so that rounding up cannot overflow.
+    bytes.clamp(4096, 1 << 30).next_power_of_two() as u32
+}
+
+fn possible_cpus() -> anyhow::Result<usize> {
+    aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("cannot read {path}: {error}"))
+}
+
+/// The CPUs that are online.
+///
+/// # Errors
+/// If sysfs does not say.
+pub fn online_cpus() -> anyhow::Result<Vec<u32>> {
+    aya::util::online_cpus().map_err(|(path, error)| anyhow::anyhow!("cannot read {path}: {error}"))
+}
+
+/// A running capture.
+pub struct Session {
+    /// The object whose programs are running.
+    pub object: Object,
+    /// The kernel they run on.
+    pub kernel: RunningKernel,
+    ring: AsyncFd<RingBuf<MapData>>,
+    events: Vec<SamplingEvent>,
+    clock: SamplingClock,
+    cpus: Vec<u32>,
+    malformed: u64,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("clock", &self.clock)
+            .field("cpus", &self.cpus)
+            .field("malformed", &self.malformed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Sets everything up; [`Session::start`] starts the events.
+    ///
+    /// # Errors
+    /// With the first thing that is missing, and what to do about it.
+    pub fn open(options: &SessionOptions<'_>) -> anyhow::Result<Self> {
+        let cpus = online_cpus()?;
+        let clock = clock::choose();
+        // Events first: they tell a missing privilege and a frequency that is too high before any
+        // longer work.
+        let events = clock::open_all(clock, &cpus, options.frequency, false)?;
+        let filter = *options.target != Target::System || options.waiting_pid.is_some();
+        let ring_bytes = ring_size(cpus.len(), options.ring_bytes);
+        let Prepared { mut object, kernel } =
+            prepare(filter, options.idle, options.image, ring_bytes)?;
+        if filter {
+            follow(&mut object, options)?;
+        }
+        for event in &events {
+            object.attach_perf(options.program, event)?;
+        }
+        let ring = object.take_ring(names::MAP_SAMPLES)?;
+        let ring = watch(ring).context("cannot wait for the ring buffer")?;
+        Ok(Self {
+            object,
+            kernel,
+            ring,
+            events,
+            clock,
+            cpus,
+            malformed: 0,
+        })
+    }
+
+    /// The event that makes the samples.
+    #[must_use]
+    pub const fn clock(&self) -> SamplingClock {
+        self.clock
+    }
+
+    /// The CPUs with an event.
+    #[must_use]
+    pub fn cpus(&self) -> &[u32] {
+        &self.cpus
+    }
+
+    /// Records that could not be parsed. Never expected; counted all the same.
+    #[must_use]
+    pub const fn malformed(&self) -> u64 {
+        self.malformed
+    }
+
+    /// The BPF programs and trampolines that the kernel lists.
+    pub fn bpf_text(&mut self) -> Vec<BpfSymbol> {
+        bpf_text(&mut self.object, &self.kernel)
+    }
+
+    /// Starts sampling.
+    ///
+    /// # Errors
+    /// If an event cannot be enabled.
+    pub fn start(&self) -> io::Result<()> {
+        self.events.iter().try_for_each(SamplingEvent::enable)
+    }
+
+    /// Stops sampling. Records that are in the ring buffer stay there to be drained.
+    ///
+    /// # Errors
+    /// If an event cannot be disabled.
+    pub fn stop(&self) -> io::Result<()> {
+        self.events.iter().try_for_each(SamplingEvent::disable)
+    }
+
+    /// The counters of every event so far.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn counters(&self) -> anyhow::Result<Counters> {
+        Ok(self.object.counters()?)
+    }
+
+    /// Waits until it is time to drain: records wait and are many, or a while has passed.
+    pub async fn ready(&mut self) {
+        // Both outcomes lead to the same thing; a wake-up is only a hint to come early.
+        if let Ok(Ok(mut guard)) = tokio::time::timeout(VISIT_EVERY, self.ring.readable_mut()).await
+        {
+            guard.clear_ready();
+        }
+    }
+
+    /// Hands the waiting records to `sink`, at most a batch; returns whether more may wait.
+    pub fn drain(&mut self, mut sink: impl FnMut(&RunningKernel, &Sample<'_>)) -> bool {
+        let ring = self.ring.get_mut();
+        for _ in 0..BATCH {
+            let Some(record) = ring.next() else {
+                return false;
+            };
+            match Sample::parse(&record) {
+                Ok(sample) => sink(&self.kernel, &sample),
+                Err(
+                    RecordError::Truncated { .. }
+                    | RecordError::Version(_)
+                    | RecordError::Invalid(_),
+                ) => self.malformed += 1,
+            }
+        }
+        true
+    }
+}
+
+/// Makes the targets known to the BPF programs, those that follow forks first, so that no child
+/// falls between.
+fn follow(object: &mut Object, options: &SessionOptions<'_>) -> anyhow::Result<()> {
+    object.attach_raw_tracepoint(names::PROG_FORK, "sched_process_fork")?;
+    object.attach_raw_tracepoint(names::PROG_EXEC, "sched_process_exec")?;
+    object.attach_raw_tracepoint(names::PROG_FREE, "sched_process_free")?;
+    if let Some(pid) = options.waiting_pid {
+        object.set_target(pid, TARGET_AT_EXEC)?;
+    }
+    match options.target {
+        Target::System => {}
+        Target::Processes(tasks) => {
+            for task in tasks {
+                object.set_target(task.pid, TARGET_PROCESS)?;
+            }
+        }
+        Target::Threads(tasks) => {
+            for task in tasks {
+                object.add_thread(task.tid)?;
+                object.set_target(task.pid, TARGET_THREADS)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! The command line: what was typed, and one module for each command.
+//!
+//! Exit status: 0 for success, 1 for a check that failed (`verify` with disagreements, `doctor`
+//! with something missing), 2 for an error. `record -- CMD` passes on the status of CMD.
+
+mod doctor;
+mod output_file;
+mod record;
+mod run;
+mod stacks;
+mod status;
+mod summary;
+mod verify;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
+
+use crate::capture::target::{RunningTask, Target};
+
+/// Samples a second by default: not a divisor of the kernel's tick rates, so that samples do not
+/// run in step with the tick.
+const DEFAULT_FREQUENCY: u64 = 997;
+/// The longest `-d`, a year.
+const MAX_SECONDS: f64 = 366.0 * 86_400.0;
+
+/// Profiles Linux, walking across the kernel's stacks.
+#[derive(Debug, Parser)]
+#[command(name = "stackwalk", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sample and write flame graphs or stacks.
+    #[command(after_help = "\
+Examples:
+  sudo stackwalk record -p 1234 -o run.svg          a process and what it forks, until Ctrl-C
+  sudo stackwalk record -a -d 10 -o run.svg         the whole system for ten seconds
+  sudo stackwalk record -o run.folded -- make -j8   a command, from its first instruction
+  sudo stackwalk record -a -d 5 -o run.txt          stacks as in a kernel oops")]
+    Record(record::RecordArgs),
+    /// Compare every walk with the kernel's own unwinder, taken at the same event.
+    #[command(after_help = "\
+Exit status: 0 if every walk agrees, 1 if one does not, 2 for an error.
+
+Examples:
+  sudo stackwalk verify -a -d 10          the whole system for ten seconds
+  sudo stackwalk verify -a -d 10 --json   the same as one JSON object")]
+    Verify(verify::VerifyArgs),
+    /// Show the stacks of every CPU: kind, range, size.
+    Stacks,
+    /// Say what this kernel and this user allow, what is missing, and what to do.
+    Doctor,
+}
+
+/// What to sample.
+#[derive(Debug, Args)]
+struct TargetArgs {
+    /// Sample these processes, all their threads and what they fork
+    #[arg(
+        short,
+        long,
+        value_name = "PID,…",
+        value_delimiter = ',',
+        group = "target"
+    )]
+    pid: Vec<u32>,
+    /// Sample these threads and what they create
+    #[arg(
+        short,
+        long,
+        value_name = "TID,…",
+        value_delimiter = ',',
+        group = "target"
+    )]
+    tid: Vec<u32>,
+    /// Sample everything on every CPU
+    #[arg(short, long, group = "target")]
+    all: bool,
+    /// Sample this command and what it forks, from its first instruction
+    #[arg(last = true, value_name = "CMD ARGS…", group = "target")]
+    command: Vec<OsString>,
+}
+
+/// How to sample.
+#[derive(Debug, Args)]
+struct SamplingArgs {
+    /// Samples a second on each CPU
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = DEFAULT_FREQUENCY,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    frequency: u64,
+    /// Stop after this many seconds
+    #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
+    duration: Option<Duration>,
+    /// Keep samples of the idle loop
+    #[arg(long)]
+    idle: bool,
+    /// The kernel's image (vmlinux or vmlinuz), if its unwind tables cannot be found in memory
+    #[arg(long, value_name = "FILE")]
+    vmlinux: Option<PathBuf>,
+    /// Size of the ring buffer in KiB, instead of 4 MiB a CPU
+    #[arg(long, value_name = "KIB", value_parser = clap::value_parser!(u64).range(4..=1_048_576))]
+    ring_size: Option<u64>,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => {
+            Ok(Duration::from_secs_f64(seconds))
+        }
+        _ => Err("not a number of seconds above 0 and up to a year".to_owned()),
+    }
+}
+
+impl TargetArgs {
+    /// Looks the targets up.
+    fn resolve(&self) -> anyhow::Result<Target> {
+        if !self.pid.is_empty() {
+            let tasks = self.pid.iter().map(|pid| RunningTask::process(*pid));
+            return Ok(Target::Processes(tasks.collect::<Result<_, _>>()?));
+        }
+        if !self.tid.is_empty() {
+            let tasks = self.tid.iter().map(|tid| RunningTask::thread(*tid));
+            return Ok(Target::Threads(tasks.collect::<Result<_, _>>()?));
+        }
+        anyhow::ensure!(
+            self.all || !self.command.is_empty(),
+            "nothing to sample: give -p PID, -t TID, -a for the whole system, or -- CMD"
+        );
+        Ok(Target::System)
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage_error(&error),
+    };
+    let result = match cli.command {
+        Command::Record(args) => record::record(&args),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Stacks => stacks::stacks(),
+        Command::Doctor => doctor::doctor(),
+    };
+    result.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) {
+            return ExitCode::SUCCESS;
+        }
+        run::complain(&format!("{error:#}"));
+        ExitCode::from(2)
+    })
+}
+
+/// Help and version as clap writes them; a mistake in one line.
+fn usage_error(error: &clap::Error) -> ExitCode {
+    let asked_for = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    if asked_for || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nothing can be said where even the help cannot be written.
+        let _written = error.print();
+        return if asked_for {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        };
+    }
+    let text = error.to_string();
+    let line = text
+        .lines()
+        .next()
+        .unwrap_or("cannot read the command line");
+    run::complain(&format!(
+        "{} (see `stackwalk --help`)",
+        line.trim_start_matches("error: ")
+    ));
+    ExitCode::from(2)
+}
+
+/// Whether the reader of our output went away, which is no error of ours.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::{Cli, parse_seconds};
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_kind_of_target_at_a_time() {
+        assert!(Cli::try_parse_from(["stackwalk", "record", "-p", "1,2"]).is_ok());
+        assert!(Cli::try_parse_from(["stackwalk", "record", "-a", "-p", "1"]).is_err());
+        assert!(Cli::try_parse_from(["stackwalk", "record", "-t", "1", "--", "ls"]).is_err());
+        assert!(Cli::try_parse_from(["stackwalk", "record", "--", "ls", "-a", "-F", "x"]).is_ok());
+    }
+
+    #[test]
+    fn nonsense_numbers_are_refused() {
+        for frequency in ["0", "-1", "abc", "1.5", "99999999999999999999"] {
+            let parsed = Cli::try_parse_from(["stackwalk", "record", "-a", "-F", frequency]);
+            assert!(parsed.is_err(), "-F {frequency} was accepted");
+        }
+        for seconds in ["0", "-1", "nan", "inf", "1e300", ""] {
+            assert!(parse_seconds(seconds).is_err(), "-d {seconds} was accepted");
+        }
+        assert_eq!(parse_seconds("0.5").unwrap().as_millis(), 500);
+    }
+}

@@ -1,0 +1,174 @@
+//! Where results go: checked before sampling starts, written at the end, and never left behind
+//! half done.
+
+use std::{
+    ffi::OsStr,
+    fs::{File, OpenOptions, Permissions},
+    io::{self, BufWriter, Write},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use tempfile::NamedTempFile;
+
+/// The forms a profile can be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Flame-graph text.
+    Folded,
+    /// An interactive flame graph.
+    Svg,
+    /// Stacks as in an oops.
+    Text,
+}
+
+impl Format {
+    /// The form that a file name asks for; `-` is flame-graph text on standard output.
+    fn of(path: &Path) -> anyhow::Result<Self> {
+        match path.extension().and_then(OsStr::to_str) {
+            Some("folded") => Ok(Self::Folded),
+            Some("svg") => Ok(Self::Svg),
+            Some("txt") => Ok(Self::Text),
+            None if path == Path::new("-") => Ok(Self::Folded),
+            _ => anyhow::bail!(
+                "cannot tell the format of `{}`: name it .svg (flame graph), .folded (flame-graph \
+                 text) or .txt (stacks)",
+                path.display()
+            ),
+        }
+    }
+}
+
+enum Place {
+    /// A new file that takes its name when it is whole.
+    New(NamedTempFile),
+    /// A device or pipe that was there.
+    Existing(File),
+    StandardOutput,
+}
+
+/// A result file to be written.
+pub(super) struct OutputFile {
+    path: PathBuf,
+    format: Format,
+    place: Place,
+}
+
+impl OutputFile {
+    /// Makes sure that `path` can be written.
+    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
+        let format = Format::of(path)?;
+        let cannot_write = || format!("cannot write `{}`", path.display());
+        let place = if path == Path::new("-") {
+            Place::StandardOutput
+        } else if path.is_dir() {
+            anyhow::bail!("cannot write `{}`: it is a directory", path.display());
+        } else if path.exists() && !path.is_file() {
+            let file = OpenOptions::new()
+                .write(true)
+                .open(path)
+                .with_context(cannot_write)?;
+            Place::Existing(file)
+        } else {
+            if path.exists() {
+                // A file that may not be written is not to be replaced either.
+                OpenOptions::new()
+                    .append(true)
+                    .open(path)
+                    .with_context(cannot_write)?;
+            }
+            let folder = path.parent().filter(|folder| *folder != Path::new(""));
+            let file = tempfile::Builder::new()
+                .prefix(".stackwalk-")
+                .permissions(Permissions::from_mode(0o666))
+                .tempfile_in(folder.unwrap_or(Path::new(".")))
+                .map_err(plain)
+                .with_context(cannot_write)?;
+            Place::New(file)
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            format,
+            place,
+        })
+    }
+
+    /// The form it is to be written in.
+    pub(super) const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes it.
+    pub(super) fn write(
+        self,
+        content: impl FnOnce(&mut BufWriter<&mut dyn Write>) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Self { path, place, .. } = self;
+        let fill = |out: &mut dyn Write| {
+            let mut out = BufWriter::new(out);
+            content(&mut out)?;
+            out.flush()
+        };
+        let result = match place {
+            Place::StandardOutput => fill(&mut io::stdout().lock()),
+            Place::Existing(mut file) => fill(&mut file),
+            Place::New(mut file) => fill(file.as_file_mut())
+                .and_then(|()| file.persist(&path).map(drop).map_err(|error| error.error)),
+        };
+        result.with_context(|| format!("cannot write `{}`", path.display()))
+    }
+}
+
+/// The system's reason without the path of the temporary file, which would only confuse.
+fn plain(error: io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(
+        || io::Error::from(error.kind()),
+        io::Error::from_raw_os_error,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_behind_unless_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.svg");
+        drop(OutputFile::create(&path).unwrap());
+        let failed = OutputFile::create(&path).unwrap();
+        failed.write(|_| Err(io::Error::other("no"))).unwrap_err();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let written = OutputFile::create(&path).unwrap();
+        written.write(|out| out.write_all(b"whole")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_extension_decides() {
+        let format = |name: &str| Format::of(Path::new(name)).ok();
+        assert_eq!(format("a.b.svg"), Some(Format::Svg));
+        assert_eq!(format("a.folded"), Some(Format::Folded));
+        assert_eq!(format("a.txt"), Some(Format::Text));
+        assert_eq!(format("-"), Some(Format::Folded));
+        assert_eq!(format("a"), None);
+        assert_eq!(format("a.png"), None);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error_at_once() {
+        let error = OutputFile::create(Path::new("/no/such/folder/run.svg"))
+            .err()
+            .unwrap();
+        let text = format!("{error:#}");
+        assert!(text.contains("/no/such/folder/run.svg"), "{text}");
+        assert!(!text.contains(".stackwalk-"), "{text}");
+    }
+}

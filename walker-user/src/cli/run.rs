@@ -1,0 +1,290 @@
+//! Sampling from start to end, for every command that samples: signals, time limits, the end of
+//! the target, and a command's own process.
+
+use std::{
+    io::Write as _,
+    os::unix::process::ExitStatusExt as _,
+    process::{Child, ExitCode, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval, sleep_until},
+};
+use walker_common::maps::Counters;
+
+use super::{SamplingArgs, TargetArgs, status::StatusLine};
+use crate::{
+    capture::{
+        record::Sample,
+        session::{Session, SessionOptions},
+        target::Target,
+    },
+    kernel::{image::KernelImage, running::RunningKernel},
+    sys::process::{WaitingCommand, terminate},
+};
+
+/// How often it is looked whether the target still runs.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a command that was asked to end may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Writes one line to standard error. Where that cannot be written there is nobody to tell.
+pub(super) fn complain(message: &str) {
+    let _written = writeln!(std::io::stderr(), "stackwalk: {message}");
+}
+
+/// A sampling that has ended.
+pub(super) struct Finished {
+    /// The capture; its events are off and its ring buffer is empty.
+    pub(super) session: Session,
+    /// What became of every event.
+    pub(super) counters: Counters,
+    /// How long it sampled.
+    pub(super) duration: Duration,
+    /// What the command returned, unless stackwalk ended it.
+    pub(super) command: Option<ExitStatus>,
+}
+
+impl Finished {
+    /// The command's exit status as a shell shows it; success without a command.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        let code = self.command.map_or(0, |status| {
+            status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+        });
+        ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+    }
+}
+
+/// Something that takes part in a sampling besides the samples themselves.
+pub(super) trait Observer {
+    /// A sample.
+    fn sample(&mut self, kernel: &RunningKernel, sample: &Sample<'_>);
+    /// The session is open and its events are about to start.
+    fn prepare(&mut self, _session: &mut Session) -> anyhow::Result<()> {
+        Ok(())
+    }
+    /// Its events have just been stopped.
+    fn stopped(&mut self, _session: &mut Session) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// Samples until the time is over, the target is gone, or a signal comes.
+pub(super) fn sample(
+    target: &TargetArgs,
+    sampling: &SamplingArgs,
+    program: &'static str,
+    observer: &mut impl Observer,
+) -> anyhow::Result<Finished> {
+    let resolved = target.resolve()?;
+    let image = sampling
+        .vmlinux
+        .as_deref()
+        .map(|path| {
+            KernelImage::open(path).with_context(|| format!("--vmlinux {}", path.display()))
+        })
+        .transpose()?;
+    let waiting = match target.command.split_first() {
+        Some((program, arguments)) => Some(
+            WaitingCommand::fork(program, arguments)
+                .with_context(|| format!("cannot start `{}`", program.display()))?,
+        ),
+        None => None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    runtime.block_on(async {
+        let session = Session::open(&SessionOptions {
+            target: &resolved,
+            waiting_pid: waiting.as_ref().map(WaitingCommand::pid),
+            frequency: sampling.frequency,
+            idle: sampling.idle,
+            image: image.as_ref(),
+            ring_bytes: sampling.ring_size.map(|kib| kib * 1024),
+            program,
+        })?;
+        drop(image);
+        let run = Run {
+            target: resolved,
+            deadline: sampling.duration,
+            session,
+            status: StatusLine::new(),
+        };
+        let name = target
+            .command
+            .first()
+            .map(|name| name.display().to_string());
+        run.to_end(waiting, name.unwrap_or_default(), observer)
+            .await
+    })
+}
+
+struct Run {
+    target: Target,
+    deadline: Option<Duration>,
+    session: Session,
+    status: StatusLine,
+}
+
+impl Run {
+    async fn to_end(
+        mut self,
+        waiting: Option<WaitingCommand>,
+        command_name: String,
+        observer: &mut impl Observer,
+    ) -> anyhow::Result<Finished> {
+        // Before anything is started, so that no signal can end it half way.
+        let mut signals = Signals::new()?;
+        observer.prepare(&mut self.session)?;
+        self.session
+            .start()
+            .context("cannot start the perf events")?;
+        let started = Instant::now();
+        let mut child = match waiting {
+            Some(waiting) => Some(
+                waiting
+                    .release()
+                    .with_context(|| format!("cannot run `{command_name}`"))?,
+            ),
+            None => None,
+        };
+        let ended_itself = self
+            .until_end(&mut signals, started, child.as_mut(), observer)
+            .await?;
+        self.session.stop().context("cannot stop the perf events")?;
+        let duration = started.elapsed();
+        observer.stopped(&mut self.session)?;
+        self.status.clear();
+        while self
+            .session
+            .drain(|kernel, sample| observer.sample(kernel, sample))
+        {}
+        let command = match child {
+            Some(child) => end_command(child, ended_itself, &mut signals).await?,
+            None => None,
+        };
+        let counters = self.session.counters()?;
+        Ok(Finished {
+            session: self.session,
+            counters,
+            duration,
+            command,
+        })
+    }
+
+    /// Handles samples until something says to stop; returns whether the command ended by itself.
+    async fn until_end(
+        &mut self,
+        signals: &mut Signals,
+        started: Instant,
+        mut child: Option<&mut Child>,
+        observer: &mut impl Observer,
+    ) -> anyhow::Result<bool> {
+        let deadline = self
+            .deadline
+            .map(|after| tokio::time::Instant::from_std(started + after));
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut more = false;
+        loop {
+            tokio::select! {
+                biased;
+                _ = signals.interrupt.recv() => return Ok(false),
+                _ = signals.terminate.recv() => return Ok(false),
+                () = at(deadline) => return Ok(false),
+                _ = look.tick() => {
+                    if let Some(child) = child.as_deref_mut()
+                        && child.try_wait().context("cannot ask after the command")?.is_some()
+                    {
+                        return Ok(true);
+                    }
+                    if !self.target.is_alive() {
+                        return Ok(false);
+                    }
+                    let counters = self.session.counters()?;
+                    self.status.show(started.elapsed(), &counters);
+                }
+                _ = signals.child.recv() => {
+                    if let Some(child) = child.as_deref_mut()
+                        && child.try_wait().context("cannot ask after the command")?.is_some()
+                    {
+                        return Ok(true);
+                    }
+                }
+                () = ready(&mut self.session, more) => {
+                    more = self.session.drain(|kernel, sample| observer.sample(kernel, sample));
+                }
+            }
+        }
+    }
+}
+
+async fn ready(session: &mut Session, more: bool) {
+    if more {
+        tokio::task::yield_now().await;
+    } else {
+        session.ready().await;
+    }
+}
+
+async fn at(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Collects the command's status, after asking it to end if it has not. `None` if it was our
+/// doing that it ended.
+async fn end_command(
+    mut child: Child,
+    ended_itself: bool,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<ExitStatus>> {
+    let wait = |child: &mut Child| child.try_wait().context("cannot ask after the command");
+    if ended_itself {
+        return wait(&mut child);
+    }
+    if let Some(status) = wait(&mut child)? {
+        return Ok(Some(status));
+    }
+    terminate(&child);
+    let patience = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        tokio::select! {
+            _ = signals.child.recv() => {
+                if wait(&mut child)?.is_some() {
+                    return Ok(None);
+                }
+            }
+            () = sleep_until(patience) => {
+                complain(&format!("process {} goes on: it does not react to SIGTERM", child.id()));
+                return Ok(None);
+            }
+        }
+    }
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    child: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            child: listen(SignalKind::child())?,
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! The kernel's field offsets and sizes, from its BTF.
+//!
+//! Rust emits no CO-RE relocations, so the offsets are resolved here and handed to the BPF
+//! programs as globals.
+
+use super::bpf_text::BpfTextOffsets;
+use crate::btf::{Btf, BtfError};
+
+/// Where the pointer to a CPU's hard-IRQ stack is kept. It moved twice: a per-CPU variable of its
+/// own up to 6.1, a member of `pcpu_hot` in 6.2 to 6.14, a variable again from 6.15 on.
+const HARDIRQ_STACK_PTR: PerCpuField = PerCpuField {
+    variable: "hardirq_stack_ptr",
+    pcpu_hot_member: "hardirq_stack_ptr",
+};
+const CURRENT_TASK: PerCpuField = PerCpuField {
+    variable: "current_task",
+    pcpu_hot_member: "current_task",
+};
+const CPU_NUMBER: PerCpuField = PerCpuField {
+    variable: "cpu_number",
+    pcpu_hot_member: "cpu_number",
+};
+const TOP_OF_STACK: PerCpuField = PerCpuField {
+    variable: "cpu_current_top_of_stack",
+    pcpu_hot_member: "top_of_stack",
+};
+
+/// A per-CPU datum that is either a variable or a member of `pcpu_hot`.
+struct PerCpuField {
+    variable: &'static str,
+    pcpu_hot_member: &'static str,
+}
+
+impl PerCpuField {
+    /// Its offset from the start of the per-CPU section.
+    fn offset(&self, btf: &Btf) -> Result<u64, BtfError> {
+        if let Ok(offset) = btf.percpu_offset(self.variable) {
+            return Ok(offset);
+        }
+        let base = btf.percpu_offset("pcpu_hot")?;
+        Ok(base + byte_offset(btf, &format!("pcpu_hot.{}", self.pcpu_hot_member))?)
+    }
+}
+
+/// One of the exception stacks, relative to the per-CPU variable `cea_exception_stacks`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExceptionStack {
+    /// The member's name in `struct cea_exception_stacks`, such as `NMI_stack`.
+    pub name: String,
+    /// Offset of its lowest address.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Everything that is taken from BTF.
+#[derive(Debug, Clone)]
+pub struct Offsets {
+    /// `task_struct.stack`.
+    pub task_stack: u64,
+    /// `task_struct.pid`.
+    pub task_pid: u64,
+    /// `task_struct.tgid`.
+    pub task_tgid: u64,
+    /// `task_struct.se.cfs_rq`; only with `CONFIG_FAIR_GROUP_SCHED`.
+    pub task_cfs_rq: Option<u64>,
+    /// `cfs_rq.rq`; likewise.
+    pub cfs_rq_rq: Option<u64>,
+    /// Bytes of a task's kernel stack, `THREAD_SIZE`.
+    pub thread_size: u64,
+    /// Bytes of the hard-IRQ stack, `IRQ_STACK_SIZE`.
+    pub irq_stack_size: u64,
+    /// Per-CPU offset of the run queue.
+    pub runqueues: u64,
+    /// Per-CPU offset of the pointer to the hard-IRQ stack.
+    pub hardirq_stack_ptr: u64,
+    /// Per-CPU offset of the current task.
+    pub current_task: u64,
+    /// Per-CPU offset of the CPU's number.
+    pub cpu_number: u64,
+    /// Per-CPU offset of the top of the current task's stack.
+    pub top_of_stack: u64,
+    /// Per-CPU offset of the pointer to the exception stacks.
+    pub cea_exception_stacks: u64,
+    /// The exception stacks.
+    pub exception_stacks: Vec<ExceptionStack>,
+    /// From the exception stacks down to the entry stack's page in `struct cpu_entry_area`.
+    pub entry_stack_below_exceptions: u64,
+    /// Bytes of the entry stack.
+    pub entry_stack_size: u64,
+    /// Bits of the fields of `struct orc_entry`; `None` if the kernel has no ORC.
+    pub orc: Option<OrcBits>,
+    /// Where `struct module` keeps its ORC table; `None` without modules or without ORC.
+    pub module_orc: Option<ModuleOrc>,
+    /// The way to the kernel's list of BPF text (5.8 on).
+    pub bpf_text: Option<BpfTextOffsets>,
+}
+
+/// Offsets in `struct module`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModuleOrc {
+    /// The number of entries.
+    pub num_orcs: u64,
+    /// The pointer to the addresses.
+    pub orc_unwind_ip: u64,
+    /// The pointer to the entries.
+    pub orc_unwind: u64,
+}
+
+/// The bit fields that tell ORC's entry formats apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrcBits {
+    /// Width of `type`.
+    pub kind: u64,
+    /// Whether there is a `signal` bit.
+    pub signal: bool,
+}
+
+impl Offsets {
+    /// Resolves everything.
+    ///
+    /// # Errors
+    /// If the kernel's BTF lacks something that cannot be done without.
+    pub fn from_btf(btf: &Btf) -> Result<Self, BtfError> {
+        let estacks = byte_offset(btf, "cpu_entry_area.estacks")?;
+        let entry_page = byte_offset(btf, "cpu_entry_area.entry_stack_page")?;
+        let exception_stacks = btf
+            .members_of("cea_exception_stacks")?
+            .into_iter()
+            .filter(|member| member.name.ends_with("_stack"))
+            .map(|member| ExceptionStack {
+                offset: member.bit_offset / 8,
+                size: member.size_bytes,
+                name: member.name,
+            })
+            .collect();
+        let orc = btf.member("orc_entry.type").ok().map(|kind| OrcBits {
+            kind: kind.bit_size,
+            signal: btf.member("orc_entry.signal").is_ok(),
+        });
+        Ok(Self {
+            task_stack: byte_offset(btf, "task_struct.stack")?,
+            task_pid: byte_offset(btf, "task_struct.pid")?,
+            task_tgid: byte_offset(btf, "task_struct.tgid")?,
+            task_cfs_rq: byte_offset(btf, "task_struct.se.cfs_rq").ok(),
+            cfs_rq_rq: byte_offset(btf, "cfs_rq.rq").ok(),
+            thread_size: btf
+                .size_of("thread_union")
+                .or_else(|_| btf.size_of("irq_stack"))?,
+            irq_stack_size: btf.size_of("irq_stack")?,
+            runqueues: btf.percpu_offset("runqueues")?,
+            hardirq_stack_ptr: HARDIRQ_STACK_PTR.offset(btf)?,
+            current_task: CURRENT_TASK.offset(btf)?,
+            cpu_number: CPU_NUMBER.offset(btf)?,
+            top_of_stack: TOP_OF_STACK.offset(btf)?,
+            cea_exception_stacks: btf.percpu_offset("cea_exception_stacks")?,
+            exception_stacks,
+            entry_stack_below_exceptions: estacks.saturating_sub(entry_page),
+            entry_stack_size: btf.size_of("entry_stack")?,
+            orc,
+            module_orc: ModuleOrc::from_btf(btf).ok(),
+            bpf_text: BpfTextOffsets::from_btf(btf).ok(),
+        })
+    }
+}
+
+impl ModuleOrc {
+    fn from_btf(btf: &Btf) -> Result<Self, BtfError> {
+        Ok(Self {
+            num_orcs: byte_offset(btf, "module.arch.num_orcs")?,
+            orc_unwind_ip: byte_offset(btf, "module.arch.orc_unwind_ip")?,
+            orc_unwind: byte_offset(btf, "module.arch.orc_unwind")?,
+        })
+    }
+}
+
+/// The offset of a member that starts at a whole byte.
+fn byte_offset(btf: &Btf, path: &str) -> Result<u64, BtfError> {
+    Ok(btf.member(path)?.bit_offset / 8)
+}

@@ -1,0 +1,167 @@
+//! Everything that is found out about the running kernel before the first sample, and the walk
+//! of a sample with it.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use walker_common::{StackKind, maps::CpuStacks};
+
+use super::{
+    image::KernelImage,
+    kallsyms::Kallsyms,
+    offsets::Offsets,
+    orc_source::{self, OrcSourceError, RawOrc},
+    stacks::{self, CpuStackTable},
+};
+use crate::{
+    capture::{object::Object, record::Sample},
+    classify::{KnownStack, StackSet, WordSize},
+    unwind::{
+        Frame, StopReason,
+        kernel::{KernelTables, TextMap, TextRange, walk},
+    },
+};
+
+/// BPF programs, trampolines and modules are placed between the kernel image and here
+/// (`MODULES_END`, `arch/x86/include/asm/pgtable_64_types.h`; it has been this or lower since
+/// 4.x).
+const DYNAMIC_TEXT_END: u64 = 0xffff_ffff_ff00_0000;
+
+/// Where sysfs shows the modules.
+const MODULES: &str = "/sys/module";
+
+/// The running kernel.
+#[derive(Debug)]
+pub struct RunningKernel {
+    /// Field offsets and sizes.
+    pub offsets: Offsets,
+    /// Bounds and extents of symbols.
+    pub symbols: Kallsyms,
+    /// Text and unwind tables.
+    pub tables: KernelTables,
+    /// Modules whose unwind tables could not be read.
+    pub unreadable_modules: usize,
+    /// The stacks of each CPU that was online, by number.
+    cpus: Vec<Option<CpuStackTable>>,
+}
+
+impl RunningKernel {
+    /// Finds everything out. `cpus` is one more than the highest possible CPU number.
+    ///
+    /// # Errors
+    /// With what could not be found, and what to do about it.
+    pub fn inspect(
+        object: &mut Object,
+        offsets: Offsets,
+        symbols: Kallsyms,
+        cpus: u32,
+        image: Option<&KernelImage>,
+    ) -> anyhow::Result<Self> {
+        let cpus = stacks::of_all_cpus(object, &offsets, &symbols, cpus)
+            .context("cannot find where this kernel's CPUs have their stacks")?;
+        let mut kernel = Self {
+            tables: KernelTables {
+                text: text_map(&symbols)?,
+                orc: Vec::new(),
+            },
+            offsets,
+            symbols,
+            unreadable_modules: 0,
+            cpus,
+        };
+        kernel
+            .read_orc(object, image)
+            .context("cannot read the kernel's unwind tables (ORC)")?;
+        Ok(kernel)
+    }
+
+    /// Reads the tables of the kernel and its modules, if the kernel has any.
+    fn read_orc(
+        &mut self,
+        object: &mut Object,
+        image: Option<&KernelImage>,
+    ) -> Result<(), OrcSourceError> {
+        let Some(bits) = self.offsets.orc else {
+            return Ok(());
+        };
+        let raw = match (image, orc_source::by_symbols(&self.symbols)) {
+            (Some(image), _) => {
+                let stext = self
+                    .symbols
+                    .address("_stext")
+                    .ok_or(OrcSourceError::NoSymbols)?;
+                RawOrc::from_image(image, stext)?
+            }
+            (None, Some(location)) => RawOrc::read(object, location)?,
+            (None, None) => {
+                let location = orc_source::by_operands(object, &self.symbols)?;
+                RawOrc::read(object, location)?
+            }
+        };
+        let has_link = self.cpus.iter().flatten().any(|cpu| cpu.irq_stack_has_link);
+        let format = raw.format(bits, has_link)?;
+        self.tables.orc.push(raw.table(format)?);
+        if let Some(module) = self.offsets.module_orc {
+            let (tables, unreadable) =
+                orc_source::of_modules(object, module, format, Path::new(MODULES));
+            self.tables.orc.extend(tables);
+            self.unreadable_modules = unreadable;
+        }
+        Ok(())
+    }
+
+    /// The stacks of each CPU that has a table.
+    pub fn cpus(&self) -> impl Iterator<Item = (u32, &CpuStackTable)> {
+        self.cpus.iter().enumerate().filter_map(|(cpu, table)| {
+            let table = table.as_ref()?;
+            Some((u32::try_from(cpu).ok()?, table))
+        })
+    }
+
+    /// The tables in the form the BPF programs read.
+    pub fn stack_tables(&self) -> impl Iterator<Item = (u32, CpuStacks)> {
+        self.cpus().map(|(cpu, table)| (cpu, table.to_map_value()))
+    }
+
+    /// Walks the kernel stacks of a sample; `frames` is emptied first.
+    pub fn walk(&self, sample: &Sample<'_>, frames: &mut Vec<Frame>) -> StopReason {
+        frames.clear();
+        let header = sample.header();
+        let percpu: &[KnownStack] = self
+            .cpus
+            .get(header.cpu as usize)
+            .and_then(Option::as_ref)
+            .map_or(&[], |table| &table.stacks);
+        let stacks = StackSet {
+            task: KnownStack::task(header.task_stack, self.offsets.thread_size).ok(),
+            percpu,
+            word: WordSize::Eight,
+        };
+        walk(
+            &self.tables,
+            sample.registers(),
+            &stacks,
+            &sample.memory(),
+            frames,
+        )
+    }
+
+    /// The kind of stack the sample interrupted.
+    #[must_use]
+    pub fn interrupted_stack(&self, frames: &[Frame]) -> StackKind {
+        frames
+            .first()
+            .map_or(StackKind::Unknown, |frame| frame.stack)
+    }
+}
+
+fn text_map(symbols: &Kallsyms) -> anyhow::Result<TextMap> {
+    let kernel = symbols.kernel_text()?;
+    Ok(TextMap {
+        ranges: vec![kernel],
+        dynamic: Some(TextRange {
+            begin: kernel.end,
+            end: DYNAMIC_TEXT_END,
+        }),
+    })
+}

@@ -1,0 +1,18 @@
+//! stackwalk's user-space side as a library.
+//!
+//! The layers point one way: [`capture`] → [`classify`] → [`unwind`] → [`aggregate`] →
+//! [`symbolize`] → [`profile`] → [`output`]. [`kernel`] and [`btf`] hold what is known of the
+//! kernel that is sampled. See `ARCHITECTURE.md` for the path of one sample.
+
+pub mod aggregate;
+pub mod btf;
+pub mod capture;
+pub mod classify;
+pub mod cli;
+pub mod kernel;
+pub mod output;
+pub mod profile;
+pub mod symbolize;
+pub mod sys;
+pub mod unwind;
+pub mod verify;

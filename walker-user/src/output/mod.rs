@@ -1,0 +1,127 @@
+//! A [`Profile`] written for people and for other tools.
+//!
+//! Each format is a module with an `Options` and a function
+//! `write(profile, options, out) -> io::Result<()>`; nothing is read back, and nothing here asks
+//! the system for anything. This module holds what the formats share.
+
+pub mod folded;
+mod palette;
+pub mod svg;
+pub mod text;
+
+use crate::profile::{Missing, Profile, Totals};
+
+/// `name` without control characters, which would break lines, escape sequences of terminals or
+/// XML; each becomes `_`.
+fn printable(name: &str) -> String {
+    let replace = |c: char| if c.is_control() { '_' } else { c };
+    name.chars().map(replace).collect()
+}
+
+/// `part` of `whole` in percent; 0 of 0 is 0 %.
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        return 0.0;
+    }
+    part as f64 * 100.0 / whole as f64
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// How the recording was made, and how much there is of it, in one line.
+fn recording(profile: &Profile) -> String {
+    let meta = &profile.meta;
+    let mut phrases = Vec::new();
+    if !meta.event.is_empty() {
+        phrases.push(printable(&meta.event));
+    }
+    if let Some(frequency) = meta.frequency {
+        phrases.push(format!("{} Hz", grouped(frequency)));
+    }
+    if !meta.duration.is_zero() {
+        phrases.push(format!("{:.1} s", meta.duration.as_secs_f64()));
+    }
+    let samples = profile.samples();
+    let complete = percent(profile.complete_samples(), samples);
+    phrases.push(format!("{} samples", grouped(samples)));
+    phrases.push(format!("{complete:.2} % walked to the end"));
+    phrases.join(", ")
+}
+
+/// Where the samples went, in one line. What was lost is always said, also if it is nothing.
+fn whereabouts(totals: &Totals) -> String {
+    let (taken, delivered) = (grouped(totals.taken), grouped(totals.delivered));
+    let lost = match sum(&totals.lost) {
+        0 => "none lost".to_owned(),
+        lost => {
+            let (share, reasons) = (percent(lost, totals.taken), reasons(&totals.lost));
+            format!("{} lost ({share:.2} %): {reasons}", grouped(lost))
+        }
+    };
+    let filtered = match sum(&totals.filtered) {
+        0 => String::new(),
+        filtered => {
+            let reasons = reasons(&totals.filtered);
+            format!("; {} filtered out: {reasons}", grouped(filtered))
+        }
+    };
+    format!("{taken} taken, {delivered} delivered; {lost}{filtered}")
+}
+
+fn sum(missing: &[Missing]) -> u64 {
+    missing.iter().map(|entry| entry.samples).sum()
+}
+
+fn reasons(missing: &[Missing]) -> String {
+    let some = missing.iter().filter(|entry| entry.samples > 0);
+    let phrases = some.map(|entry| format!("{} {}", grouped(entry.samples), entry.reason));
+    phrases.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{grouped, percent, printable, whereabouts};
+    use crate::profile::{Totals, fixture};
+
+    #[test]
+    fn digits_are_grouped_by_thousands() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(12_345_678), "12,345,678");
+    }
+
+    #[test]
+    fn nothing_of_nothing_is_no_share() {
+        assert_eq!(percent(0, 0), 0.0);
+        assert_eq!(percent(1, 4), 25.0);
+    }
+
+    #[test]
+    fn control_characters_do_not_get_through() {
+        assert_eq!(printable("a\u{1b}[31m\nb\u{85}c"), "a_[31m_b_c");
+    }
+
+    #[test]
+    fn losses_are_told_by_reason() {
+        let profile = fixture::profile();
+        assert_eq!(
+            whereabouts(&profile.meta.totals),
+            "110 taken, 100 delivered; 6 lost (5.45 %): 5 ring buffer full, 1 no memory; \
+             4 filtered out: 4 idle"
+        );
+        let nothing = Totals::default();
+        assert_eq!(whereabouts(&nothing), "0 taken, 0 delivered; none lost");
+    }
+}

@@ -1,0 +1,576 @@
+//! A flame graph as one self-contained SVG file: the root at the bottom, leaves on top, the width
+//! of a frame its share of the samples.
+//!
+//! The file is a complete picture without scripts, at the width of [`Options::width`]. In a
+//! browser, its own script (`svg.js`) fits it to the window and adds zoom and search; nothing is
+//! loaded from anywhere. Which functions are drawn as one is decided by
+//! [`Profile::tree`](crate::profile::Profile::tree), not here.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use super::palette::{Group, SHADES, shade_of};
+use super::{grouped, percent, printable, recording, sum, whereabouts};
+use crate::profile::tree::{CallTree, Node};
+use crate::profile::{FrameClass, Profile};
+
+/// How to draw a flame graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Width in pixels where there are no scripts; at least 900.
+    pub width: u32,
+    /// Whether to draw a change of stack as a frame of its own, such as `[IRQ]`.
+    pub markers: bool,
+    /// Frames narrower than this many pixels are left out, and counted.
+    pub min_frame_width: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            width: 1200,
+            markers: true,
+            min_frame_width: 0.1,
+        }
+    }
+}
+
+/// The heading is laid out for this width in pixels, below which `svg.js` does not go either.
+const HEAD_WIDTH: u32 = 900;
+/// Height of a line of the heading and of a frame with the gap above it, in pixels.
+const ROW: usize = 18;
+/// Space at the sides of the heading, in pixels.
+const MARGIN: usize = 10;
+/// Space between the edge of a frame and its text, in pixels.
+const PADDING: f64 = 4.0;
+/// Width of a character of the font in `svg.css`, in pixels; a little more than most fonts have.
+const CHARACTER: f64 = 7.3;
+
+/// A frame to draw: a node of the tree, and how many samples are to the left of it.
+struct Drawn<'a> {
+    node: &'a Node,
+    start: u64,
+}
+
+/// Draws `profile`.
+///
+/// `out` is written to in many small pieces and should be buffered.
+///
+/// # Errors
+///
+/// If `out` cannot be written to.
+pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
+    let tree = profile.tree(options.markers);
+    let width = options.width.max(HEAD_WIDTH);
+    let (drawn, left_out) = select(&tree, f64::from(width), options.min_frame_width);
+    let (head, head_height) = head(profile, &tree, options, left_out);
+    let depth = drawn.iter().map(|frame| frame.node.depth + 1).max();
+    let height = head_height + depth.unwrap_or(0) * ROW + MARGIN;
+
+    writeln!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+         viewBox=\"0 0 {width} {height}\">"
+    )?;
+    writeln!(out, "<title>{}</title>", escaped(title(profile)))?;
+    writeln!(out, "<style><![CDATA[\n{}", include_str!("svg.css"))?;
+    write_fills(out)?;
+    writeln!(out, "]]></style>")?;
+    writeln!(
+        out,
+        "<rect class=\"paper\" width=\"100%\" height=\"100%\"/>"
+    )?;
+    let per_sample = f64::from(width) / tree.nodes()[0].total as f64;
+    for frame in &drawn {
+        let y = height - MARGIN - (frame.node.depth + 1) * ROW;
+        write_frame(profile, &tree, frame, per_sample, y, out)?;
+    }
+    // After the frames, so that they slide below it when a deep graph is scrolled.
+    out.write_all(head.as_bytes())?;
+    let script = include_str!("svg.js");
+    writeln!(out, "<script><![CDATA[\n{script}]]></script>\n</svg>")
+}
+
+/// The frames that are wide enough to be seen, and the number of the others.
+fn select(tree: &CallTree, width: f64, min_width: f64) -> (Vec<Drawn<'_>>, usize) {
+    let nodes = tree.nodes();
+    let samples = nodes[0].total as f64;
+    let mut drawn = Vec::new();
+    let mut left_out = 0;
+    // Where the next node of each depth starts.
+    let mut next_start = vec![0];
+    let mut index = 0;
+    while let Some(node) = nodes.get(index) {
+        let start = next_start[node.depth];
+        next_start[node.depth] += node.total;
+        if node.total as f64 * width < min_width * samples || node.total == 0 {
+            // A frame without samples is nothing that could be seen.
+            left_out += match node.total {
+                0 => 0,
+                _ => node.end - index,
+            };
+            index = node.end;
+            continue;
+        }
+        next_start.truncate(node.depth + 1);
+        next_start.push(start);
+        drawn.push(Drawn { node, start });
+        index += 1;
+    }
+    (drawn, left_out)
+}
+
+fn write_frame(
+    profile: &Profile,
+    tree: &CallTree,
+    frame: &Drawn<'_>,
+    per_sample: f64,
+    y: usize,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let Node {
+        label, own, total, ..
+    } = *frame.node;
+    let name = printable(profile.text(label.name));
+    let group = Group::of(label.class);
+    let letter = group.letter();
+    let shade = shade_of(&name);
+    let (doubt, doubtful) = if label.reliable {
+        ("", "")
+    } else {
+        ("? ", " r")
+    };
+    let x = frame.start as f64 * per_sample;
+    let width = total as f64 * per_sample;
+    // A gap between neighbours, where there is room for one.
+    let filled = if width > 3.0 { width - 1.0 } else { width };
+    let text_y = y + 13;
+
+    let (samples, start) = (grouped(total), frame.start);
+    let share = percent(total, tree.nodes()[0].total);
+    let place = place(label.class);
+    let name = format!("{doubt}{name}");
+    write!(
+        out,
+        "<g class=\"f {letter} {letter}{shade}{doubtful}\" data-s=\"{start}\" data-n=\"{total}\">\
+         <title>{}\n{samples} samples, {share:.2} %, {} own, {place}{}</title>\
+         <rect x=\"{x:.2}\" y=\"{y}\" width=\"{filled:.2}\" height=\"17\"/>",
+        escaped(&name),
+        grouped(own),
+        if label.reliable {
+            ""
+        } else {
+            ", the rest of the stack could not be unwound"
+        },
+    )?;
+    let columns = (width - 2.0 * PADDING) / CHARACTER;
+    if let Some(text) = clipped(&name, columns) {
+        let text_x = x + PADDING;
+        write!(
+            out,
+            "<text x=\"{text_x:.2}\" y=\"{text_y}\">{}</text>",
+            escaped(&text)
+        )?;
+    }
+    writeln!(out, "</g>")
+}
+
+/// What kind of code or stack a frame is on, in words.
+fn place(class: FrameClass) -> String {
+    match class {
+        FrameClass::Process => "process".to_owned(),
+        FrameClass::User => "user space".to_owned(),
+        FrameClass::Kernel(kind) => format!("on the {} stack", kind.name()),
+        FrameClass::Marker(kind) => format!("switch to the {} stack", kind.name()),
+    }
+}
+
+fn title(profile: &Profile) -> &str {
+    match profile.meta.title.as_str() {
+        "" => "Flame graph",
+        title => title,
+    }
+}
+
+/// The heading, and its height in pixels.
+fn head(profile: &Profile, tree: &CallTree, options: &Options, left_out: usize) -> (String, usize) {
+    let columns = (HEAD_WIDTH as usize - 2 * MARGIN) * 10 / 73;
+    let mut summary = recording(profile);
+    if left_out > 0 {
+        let count = grouped(left_out as u64);
+        let narrow = options.min_frame_width;
+        let text = format_args!(", frames narrower than {narrow} px left out: {count}");
+        push(&mut summary, text);
+    }
+    let totals = &profile.meta.totals;
+    let lost = if sum(&totals.lost) > 0 {
+        " class=\"lost\""
+    } else {
+        ""
+    };
+
+    let mut body = String::new();
+    let mut y = 26;
+    let heading = clipped(&printable(title(profile)), 56.0).unwrap_or_default();
+    push(
+        &mut body,
+        format_args!(
+            "<text class=\"title\" x=\"{MARGIN}\" y=\"{y}\">{}</text>\n",
+            escaped(&heading)
+        ),
+    );
+    y += 4;
+    for (class, text) in [("", summary), (lost, whereabouts(totals))] {
+        for line in wrapped(&text, columns) {
+            y += ROW;
+            push(
+                &mut body,
+                format_args!(
+                    "<text{class} x=\"{MARGIN}\" y=\"{y}\">{}</text>\n",
+                    escaped(&line)
+                ),
+            );
+        }
+    }
+    y += ROW + 4;
+    y = push_legend(&mut body, tree, y);
+    y += ROW + 4;
+    push(
+        &mut body,
+        format_args!("<text class=\"details\" x=\"{MARGIN}\" y=\"{y}\"></text>\n"),
+    );
+    let height = y + 8;
+    let head = format!(
+        "<g class=\"head\"><rect class=\"paper\" width=\"100%\" height=\"{height}\"/>\n{body}\
+         <line class=\"rule\" x2=\"100%\" y1=\"{height}\" y2=\"{height}\"/></g>\n"
+    );
+    (head, height + ROW / 2)
+}
+
+/// Adds a line of what the colours mean and how many samples were taken there; returns the base
+/// line of its last row.
+fn push_legend(body: &mut String, tree: &CallTree, mut y: usize) -> usize {
+    let nodes = tree.nodes();
+    let mut keys: Vec<(char, String)> = Vec::new();
+    for group in Group::ALL {
+        let members = || {
+            nodes
+                .iter()
+                .filter(|node| Group::of(node.label.class) == group)
+        };
+        if members().next().is_none() {
+            continue;
+        }
+        let own = members().map(|node| node.own).sum();
+        let share = percent(own, nodes[0].total);
+        let name = group.name();
+        keys.push((
+            group.letter(),
+            match own {
+                0 => name.to_owned(),
+                _ => format!("{name} {share:.2} %"),
+            },
+        ));
+    }
+    if nodes.iter().any(|node| !node.label.reliable) {
+        keys.push(('r', "? not unwound".to_owned()));
+    }
+    let text_width = |text: &str| (text.chars().count() as f64 * CHARACTER) as usize;
+    let lead = "sampled in:";
+    push(
+        body,
+        format_args!("<text x=\"{MARGIN}\" y=\"{y}\">{lead}</text>\n"),
+    );
+    let mut x = MARGIN + text_width(lead) + 12;
+    for (letter, text) in keys {
+        let width = 16 + text_width(&text) + 12;
+        if x + width > HEAD_WIDTH as usize {
+            (x, y) = (MARGIN, y + ROW);
+        }
+        let (top, text_x) = (y - 10, x + 16);
+        // An unreliable frame has no colour of its own, but looks washed out.
+        let look = match letter {
+            'r' => "r q0".to_owned(),
+            _ => format!("{letter}0"),
+        };
+        push(
+            body,
+            format_args!(
+                "<g class=\"key {look}\" data-group=\"{letter}\">\
+                 <rect x=\"{x}\" y=\"{top}\" width=\"11\" height=\"11\"/>\
+                 <text x=\"{text_x}\" y=\"{y}\">{text}</text></g>\n"
+            ),
+        );
+        x += width;
+    }
+    y
+}
+
+fn write_fills(out: &mut impl Write) -> io::Result<()> {
+    for dark in [false, true] {
+        if dark {
+            writeln!(out, "@media (prefers-color-scheme: dark) {{")?;
+        }
+        for group in Group::ALL {
+            for shade in 0..SHADES {
+                let (letter, fill) = (group.letter(), group.shade(dark, shade));
+                write!(out, ".{letter}{shade}{{fill:{fill}}}")?;
+            }
+            writeln!(out)?;
+        }
+    }
+    writeln!(out, "}}")
+}
+
+/// As much of `text` as fits into so many columns, with `…` if that is not all; `None` if it is
+/// not worth it. `svg.js` does the same.
+fn clipped(text: &str, columns: f64) -> Option<String> {
+    // Most characters beyond ASCII that names have are twice as wide.
+    let width = |c: char| if c.is_ascii() { 1.0 } else { 2.0 };
+    let mut used = 0.0;
+    let mut kept = 0;
+    for (count, (index, c)) in text.char_indices().enumerate() {
+        used += width(c);
+        if used > columns {
+            return (count > 2).then(|| format!("{}…", &text[..kept]));
+        }
+        if used + 1.0 <= columns {
+            kept = index + c.len_utf8();
+        }
+    }
+    Some(text.to_owned())
+}
+
+/// `text` broken between words into lines of at most `columns` characters, if its words allow it.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// `text` as it may stand in XML, between tags or quotes.
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '&' => safe.push_str("&amp;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            // No XML document may hold these, escaped or not.
+            '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
+            c if c.is_control() => safe.push('_'),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
+    text.write_fmt(more).expect("a String takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use roxmltree::{Document, Node};
+
+    use super::{Options, clipped, escaped, wrapped, write};
+    use crate::profile::{Meta, Profile, fixture};
+
+    fn svg(profile: &Profile, options: &Options) -> String {
+        let mut out = Vec::new();
+        write(profile, options, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn has_class(node: Node<'_, '_>, class: &str) -> bool {
+        let classes = node.attribute("class").unwrap_or_default();
+        classes.split(' ').any(|other| other == class)
+    }
+
+    fn frames<'a>(document: &'a Document<'a>) -> impl Iterator<Item = Node<'a, 'a>> {
+        document.descendants().filter(|&node| has_class(node, "f"))
+    }
+
+    fn child_text<'a>(frame: Node<'a, 'a>, tag: &str) -> Option<&'a str> {
+        let child = frame.children().find(|child| child.has_tag_name(tag))?;
+        child.text()
+    }
+
+    #[test]
+    fn a_frame_says_what_it_is() {
+        let svg = svg(&fixture::profile(), &Options::default());
+        let document = Document::parse(&svg).unwrap();
+        let titles: Vec<_> = frames(&document)
+            .filter_map(|frame| child_text(frame, "title"))
+            .collect();
+        assert_eq!(titles[0], "all\n100 samples, 100.00 %, 0 own, process");
+        for title in [
+            "parse<int; char>(a)\n92 samples, 92.00 %, 50 own, user space",
+            "[IRQ]\n27 samples, 27.00 %, 0 own, switch to the IRQ stack",
+            "perf_event_nmi_handler\n20 samples, 20.00 %, 20 own, on the NMI stack",
+            "? [not unwound]\n5 samples, 5.00 %, 5 own, on the TASK stack, \
+             the rest of the stack could not be unwound",
+        ] {
+            assert!(titles.contains(&title), "{title:?} in {titles:#?}");
+        }
+    }
+
+    #[test]
+    fn frames_lie_side_by_side_on_their_callers() {
+        let svg = svg(&fixture::profile(), &Options::default());
+        let document = Document::parse(&svg).unwrap();
+        let number =
+            |node: Node<'_, '_>, name| node.attribute(name).unwrap().parse::<f64>().unwrap();
+        let boxes: Vec<_> = frames(&document)
+            .map(|frame| {
+                let rect = frame
+                    .children()
+                    .find(|child| child.has_tag_name("rect"))
+                    .unwrap();
+                (number(rect, "x"), number(rect, "width"), number(rect, "y"))
+            })
+            .collect();
+        assert_eq!((boxes[0].0, boxes[0].1), (0.0, 1199.0));
+        for (index, &(x, width, y)) in boxes.iter().enumerate().skip(1) {
+            let before = &boxes[..index];
+            let caller = before.iter().rev().find(|other| other.2 > y).unwrap();
+            assert_eq!(caller.2, y + 18.0);
+            assert!(caller.0 <= x && x + width <= caller.0 + caller.1 + 0.01);
+            if let Some(left) = before.iter().rev().find(|other| other.2 == y) {
+                assert!(left.0 + left.1 < x);
+            }
+        }
+    }
+
+    #[test]
+    fn the_heading_tells_the_recording_the_losses_and_the_stacks() {
+        let svg = svg(&fixture::profile(), &Options::default());
+        let document = Document::parse(&svg).unwrap();
+        let head = document
+            .descendants()
+            .find(|&node| has_class(node, "head"))
+            .unwrap();
+        let texts: Vec<_> = head
+            .descendants()
+            .filter(|node| node.has_tag_name("text"))
+            .filter_map(|node| node.text())
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                "make -j2",
+                "cpu-clock, 997 Hz, 1.5 s, 100 samples, 92.00 % walked to the end",
+                "110 taken, 100 delivered; 6 lost (5.45 %): 5 ring buffer full, 1 no memory; \
+                 4 filtered out: 4 idle",
+                "sampled in:",
+                "process",
+                "user 56.00 %",
+                "task 17.00 %",
+                "IRQ 7.00 %",
+                "NMI 20.00 %",
+                "change of stack",
+                "? not unwound",
+            ]
+        );
+    }
+
+    #[test]
+    fn narrow_frames_are_left_out_and_counted() {
+        let profile = fixture::profile();
+        let all = svg(&profile, &Options::default());
+        assert!(!all.contains("left out"));
+        // 60 px are 5 of 100 samples.
+        let min_frame_width = 60.5;
+        let some = svg(
+            &profile,
+            &Options {
+                min_frame_width,
+                ..Options::default()
+            },
+        );
+        assert!(
+            some.contains("frames narrower than 60.5 px left out: 2"),
+            "the two of 5 and 2"
+        );
+        assert!(!some.contains("ext4_file_read_iter"));
+    }
+
+    #[test]
+    fn nothing_is_loaded_from_elsewhere() {
+        let svg = svg(&fixture::profile(), &Options::default());
+        let own = ["http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml"];
+        let rest = own.iter().fold(svg, |svg, name| svg.replace(name, ""));
+        for reference in [
+            "://", "href", "src", "url(", "@import", "fetch", "eval", " on",
+        ] {
+            let mut places = rest.match_indices(reference);
+            // An attribute such as onclick would not pass a strict policy.
+            let bad = places.find(|(at, _)| reference != " on" || rest[*at..].starts_with(" onc"));
+            assert_eq!(bad, None);
+        }
+    }
+
+    #[test]
+    fn an_empty_profile_is_a_picture_without_frames() {
+        let svg = svg(&Profile::new(Meta::default()), &Options::default());
+        let document = Document::parse(&svg).unwrap();
+        assert_eq!(frames(&document).count(), 0);
+        assert!(svg.contains("0 samples"));
+        assert!(!svg.contains("NaN") && !svg.contains("left out"));
+    }
+
+    #[test]
+    fn text_is_clipped_to_whole_characters() {
+        assert_eq!(clipped("schedule", 8.0).as_deref(), Some("schedule"));
+        assert_eq!(clipped("schedule", 7.9).as_deref(), Some("schedu…"));
+        assert_eq!(clipped("schedule", 3.0).as_deref(), Some("sc…"));
+        assert_eq!(clipped("schedule", 2.0), None);
+        assert_eq!(clipped("ééééé", 7.0).as_deref(), Some("ééé…"));
+        assert_eq!(clipped("", 0.0).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("extraordinary", 3), ["extraordinary"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_profile_is_well_formed(profile in fixture::any_profile()) {
+            let options = Options { min_frame_width: 0.0, ..Options::default() };
+            let svg = svg(&profile, &options);
+            let document = Document::parse(&svg).unwrap();
+            let tree = profile.tree(true);
+            let seen: Vec<_> = tree.nodes().iter().filter(|node| node.total > 0).collect();
+            prop_assert_eq!(frames(&document).count(), seen.len());
+            for (frame, node) in frames(&document).zip(seen) {
+                let title = child_text(frame, "title").unwrap();
+                let (name, _) = title.split_once('\n').unwrap();
+                let doubt = if node.label.reliable { "" } else { "? " };
+                let expected = super::printable(profile.text(node.label.name));
+                let expected = expected.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
+                prop_assert_eq!(name, format!("{doubt}{expected}"));
+            }
+        }
+
+        #[test]
+        fn escaped_text_is_read_back(text in "[^\\p{Cc}\u{fffe}\u{ffff}]*") {
+            let xml = format!("<a b=\"{0}\">{0}</a>", escaped(&text));
+            let document = Document::parse(&xml).unwrap();
+            prop_assert_eq!(document.root_element().text().unwrap_or_default(), &text);
+            prop_assert_eq!(document.root_element().attribute("b"), Some(text.as_str()));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Profiles for tests. One is small and made by hand: an NMI in a timer interrupt in a system
+//! call, and stacks that are interrupted, broken or without symbols.
+
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::sample::select;
+use walker_common::StackKind;
+
+use super::{Frame, FrameClass, FrameId, Meta, Missing, Profile, Totals, WeightedStack};
+
+const TASK: FrameClass = FrameClass::Kernel(StackKind::Task);
+const IRQ: FrameClass = FrameClass::Kernel(StackKind::Irq);
+const NMI: FrameClass = FrameClass::Kernel(StackKind::Nmi);
+
+fn frame(profile: &mut Profile, class: FrameClass, name: &str, module: Option<&str>) -> FrameId {
+    let module = module.map(|module| profile.intern(module));
+    let (name, reliable) = match name.strip_prefix("? ") {
+        Some(name) => (name, false),
+        None => (name, true),
+    };
+    let name = (!name.is_empty()).then(|| profile.intern(name));
+    let base = match class {
+        FrameClass::User => 0x55_0000,
+        _ => 0xffff_ffff_8100_0000,
+    };
+    profile.intern_frame(Frame {
+        name,
+        module,
+        class,
+        reliable,
+        address: base + 0x1d,
+        offset: 0x1d,
+        size: 0x40,
+    })
+}
+
+fn push(profile: &mut Profile, comm: &str, frames: Vec<FrameId>, samples: u64, stop: &'static str) {
+    let comm = profile.intern(comm);
+    profile.push(WeightedStack {
+        comm,
+        pid: Some(42),
+        frames,
+        samples,
+        stop,
+        complete: stop == "end of stack",
+    });
+}
+
+/// The profile; it has 100 samples.
+pub(crate) fn profile() -> Profile {
+    let mut profile = Profile::new(Meta {
+        title: "make -j2".to_owned(),
+        event: "cpu-clock".to_owned(),
+        frequency: Some(997),
+        duration: Duration::from_millis(1500),
+        totals: Totals {
+            taken: 110,
+            delivered: 100,
+            lost: vec![
+                Missing {
+                    reason: "ring buffer full",
+                    samples: 5,
+                },
+                Missing {
+                    reason: "no memory",
+                    samples: 1,
+                },
+            ],
+            filtered: vec![Missing {
+                reason: "idle",
+                samples: 4,
+            }],
+        },
+    });
+    let p = &mut profile;
+    let start = frame(p, FrameClass::User, "_start", Some("cc1"));
+    let parse = frame(p, FrameClass::User, "parse<int; char>(a)", Some("cc1"));
+    let libc = frame(p, FrameClass::User, "", Some("libc.so.6"));
+    let entry = frame(p, TASK, "entry_SYSCALL_64_after_hwframe", None);
+    let syscall = frame(p, TASK, "do_syscall_64", None);
+    let stale = frame(p, TASK, "? ext4_file_read_iter", Some("ext4"));
+    let timer = frame(p, TASK, "asm_sysvec_apic_timer_interrupt", None);
+    let irq = frame(p, IRQ, "__sysvec_apic_timer_interrupt", None);
+    let asm_nmi = frame(p, NMI, "asm_exc_nmi", None);
+    let nmi = frame(p, NMI, "perf_event_nmi_handler", None);
+    let nowhere = frame(p, TASK, "", None);
+
+    let user = vec![start, parse];
+    let task = [user.clone(), vec![entry, syscall]].concat();
+    let interrupted = [task.clone(), vec![timer, irq]].concat();
+    let all = [interrupted.clone(), vec![asm_nmi, nmi]].concat();
+    push(p, "cc1", user, 50, "end of stack");
+    push(p, "cc1", task.clone(), 10, "end of stack");
+    push(p, "cc1", interrupted, 7, "end of stack");
+    push(p, "cc1", all, 20, "end of stack");
+    push(p, "cc1", [task, vec![stale]].concat(), 5, "end of stack");
+    push(p, "make", vec![libc], 3, "no unwind information");
+    push(p, "make", vec![nowhere], 2, "no unwind information");
+    // The same stack again, as another process would have it.
+    push(p, "make", vec![libc], 3, "no unwind information");
+    profile
+}
+
+/// Any small profile, with any names.
+pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
+    let name = || prop_oneof![any::<String>(), "[a-c<&>;\"'\\]\n\t\u{0}\u{fffe}]{0,3}"];
+    let class = prop_oneof![
+        Just(FrameClass::User),
+        select(&StackKind::ALL[..]).prop_map(FrameClass::Kernel),
+    ];
+    let frame = (option::of(name()), option::of(name()), class, any::<bool>());
+    let stack = (name(), vec(frame, 0..8), 0..1000_u64);
+    (name(), vec(stack, 0..12)).prop_map(|(title, stacks)| {
+        let mut profile = Profile::new(Meta {
+            event: title.clone(),
+            title,
+            ..Meta::default()
+        });
+        for (comm, frames, samples) in stacks {
+            let comm = profile.intern(&comm);
+            let mut ids = Vec::new();
+            for (name, module, class, reliable) in frames {
+                let name = name.map(|name| profile.intern(&name));
+                let module = module.map(|module| profile.intern(&module));
+                ids.push(profile.intern_frame(Frame {
+                    name,
+                    module,
+                    class,
+                    reliable,
+                    address: 0x1000,
+                    offset: 0x10,
+                    size: 0,
+                }));
+            }
+            profile.push(WeightedStack {
+                comm,
+                pid: None,
+                frames: ids,
+                samples,
+                stop: "end of stack",
+                complete: true,
+            });
+        }
+        profile
+    })
+}

@@ -1,0 +1,69 @@
+//! One frame of a stack: its symbol, the kind of code and stack it is on, and how far to trust it.
+//!
+//! Not how a frame was found (that is the unwinder's) and not how it is drawn (that is
+//! [`crate::output`]'s).
+
+use walker_common::StackKind;
+
+use super::strings::SymbolId;
+
+/// What a frame stands for.
+///
+/// The order of the variants breaks ties between frames of equal name when they are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FrameClass {
+    /// A process, by its name; also the root of a tree. Never in [`WeightedStack::frames`].
+    ///
+    /// [`WeightedStack::frames`]: super::WeightedStack::frames
+    Process,
+    /// A function in user space.
+    User,
+    /// A function of the kernel, and the stack it was running on.
+    Kernel(StackKind),
+    /// No function: says that the frames above it, towards the leaf, are on this stack.
+    /// [`Profile::path`] inserts markers; they are never in [`WeightedStack::frames`].
+    ///
+    /// [`Profile::path`]: super::Profile::path
+    /// [`WeightedStack::frames`]: super::WeightedStack::frames
+    Marker(StackKind),
+}
+
+/// One symbolized frame.
+///
+/// Equal frames are stored once, see [`Profile::intern_frame`].
+///
+/// [`Profile::intern_frame`]: super::Profile::intern_frame
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// The function; `None` if no symbol covers [`Frame::address`].
+    pub name: Option<SymbolId>,
+    /// The kernel module, or the base name of the user-space object; `None` for the kernel image
+    /// itself and where it is not known.
+    pub module: Option<SymbolId>,
+    /// What kind of code this is, and on which stack.
+    pub class: FrameClass,
+    /// `false` if the address was found by scanning the stack for what looks like a return
+    /// address: the function may have returned long ago. An oops marks these with `? `.
+    pub reliable: bool,
+    /// The address of the instruction, in the address space of the sampled task.
+    pub address: u64,
+    /// Bytes from the start of the function to [`Frame::address`].
+    pub offset: u64,
+    /// Length of the function in bytes; 0 if not known.
+    pub size: u64,
+}
+
+/// A frame stored in a [`Profile`](super::Profile).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FrameId(pub(super) u32);
+
+/// What two frames must have in common to be drawn as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Label {
+    /// The text to show, without any decoration for class or reliability.
+    pub name: SymbolId,
+    /// What the frame stands for.
+    pub class: FrameClass,
+    /// See [`Frame::reliable`].
+    pub reliable: bool,
+}

@@ -1,0 +1,367 @@
+//! The result of a recording: distinct symbolized stacks, how often each was seen, and what was
+//! lost on the way.
+//!
+//! Everything here is already symbolized and is held in memory; how stacks are captured and
+//! unwound is the business of the layers before this one, how they are shown that of
+//! [`crate::output`].
+
+#[cfg(test)]
+pub(crate) mod fixture;
+mod frame;
+mod strings;
+pub mod tree;
+
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use walker_common::StackKind;
+
+pub use frame::{Frame, FrameClass, FrameId, Label};
+pub use strings::{Strings, SymbolId};
+use tree::{CallTree, TreeBuilder};
+
+/// A distinct stack of one process name, with its weight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightedStack {
+    /// The task's `comm`.
+    pub comm: SymbolId,
+    /// The process id, if the stack was not merged over processes.
+    pub pid: Option<u32>,
+    /// The frames **root first**: the outermost user frame (or the outermost kernel frame of a
+    /// kernel thread) is first, the function that was running when the sample was taken is last.
+    pub frames: Vec<FrameId>,
+    /// How many samples had this stack.
+    pub samples: u64,
+    /// Why the walk ended, in a few words.
+    pub stop: &'static str,
+    /// Whether the walk ended where a stack ends, rather than where the unwinder had to give up.
+    pub complete: bool,
+}
+
+/// Samples that went missing for one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// Why, in a few words.
+    pub reason: &'static str,
+    /// How many samples.
+    pub samples: u64,
+}
+
+/// Where the samples of a recording went; all figures count samples.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// How often the event fired.
+    pub taken: u64,
+    /// How many samples arrived in user space.
+    pub delivered: u64,
+    /// Samples that should have arrived but did not, by reason.
+    pub lost: Vec<Missing>,
+    /// Samples left out because the user asked for it, by reason.
+    pub filtered: Vec<Missing>,
+}
+
+/// What was recorded, and how.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// What to call the recording in a heading.
+    pub title: String,
+    /// The sampling event, as `perf list` names it.
+    pub event: String,
+    /// Samples per second and CPU; `None` if the event is not sampled by frequency.
+    pub frequency: Option<u64>,
+    /// How long the recording ran.
+    pub duration: Duration,
+    /// Where the samples went.
+    pub totals: Totals,
+}
+
+/// A recording.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// What was recorded, and how.
+    pub meta: Meta,
+    strings: Strings,
+    root: SymbolId,
+    not_unwound: SymbolId,
+    markers: [SymbolId; StackKind::ALL.len()],
+    frames: Vec<(Frame, Label)>,
+    frame_ids: FxHashMap<Frame, FrameId>,
+    stacks: Vec<WeightedStack>,
+}
+
+impl Profile {
+    /// A profile without stacks.
+    #[must_use]
+    pub fn new(meta: Meta) -> Self {
+        let mut strings = Strings::default();
+        Self {
+            meta,
+            root: strings.intern("all"),
+            not_unwound: strings.intern("[not unwound]"),
+            markers: StackKind::ALL.map(|kind| strings.intern(&format!("[{}]", kind.name()))),
+            strings,
+            frames: Vec::new(),
+            frame_ids: FxHashMap::default(),
+            stacks: Vec::new(),
+        }
+    }
+
+    /// The id of `text` in this profile.
+    pub fn intern(&mut self, text: &str) -> SymbolId {
+        self.strings.intern(text)
+    }
+
+    /// The string with this id.
+    ///
+    /// # Panics
+    ///
+    /// May panic if the id comes from another profile.
+    #[must_use]
+    pub fn text(&self, id: SymbolId) -> &str {
+        self.strings.get(id)
+    }
+
+    /// The id of `frame` in this profile.
+    ///
+    /// # Panics
+    ///
+    /// If there would be more than 2^32 distinct frames, or if `frame` names strings of another
+    /// profile.
+    pub fn intern_frame(&mut self, frame: Frame) -> FrameId {
+        if let Some(&id) = self.frame_ids.get(&frame) {
+            return id;
+        }
+        let id = FrameId(u32::try_from(self.frames.len()).expect("fewer than 2^32 frames"));
+        let label = Label {
+            name: self.label_text(&frame),
+            class: frame.class,
+            reliable: frame.reliable,
+        };
+        self.frames.push((frame, label));
+        self.frame_ids.insert(frame, id);
+        id
+    }
+
+    /// A frame without a symbol is called by its module, as `stackcollapse-perf.pl` does: by its
+    /// address, it could not be merged with another sample of the same function.
+    fn label_text(&mut self, frame: &Frame) -> SymbolId {
+        match (frame.name, frame.module) {
+            (Some(name), _) => name,
+            (None, Some(module)) => {
+                let text = format!("[{}]", self.strings.get(module));
+                self.strings.intern(&text)
+            }
+            (None, None) => self.strings.intern("[unknown]"),
+        }
+    }
+
+    /// The frame with this id.
+    ///
+    /// # Panics
+    ///
+    /// May panic if the id comes from another profile.
+    #[must_use]
+    pub fn frame(&self, id: FrameId) -> &Frame {
+        &self.frames[id.0 as usize].0
+    }
+
+    /// What the frame with this id is merged and shown by.
+    ///
+    /// # Panics
+    ///
+    /// May panic if the id comes from another profile.
+    #[must_use]
+    pub fn label(&self, id: FrameId) -> Label {
+        self.frames[id.0 as usize].1
+    }
+
+    /// Adds a stack. Stacks that differ in nothing but their weight may be added more than once:
+    /// every output merges them.
+    pub fn push(&mut self, stack: WeightedStack) {
+        self.stacks.push(stack);
+    }
+
+    /// The stacks, in the order they were added.
+    #[must_use]
+    pub fn stacks(&self) -> &[WeightedStack] {
+        &self.stacks
+    }
+
+    /// The sum of the weights of all stacks, in samples.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.stacks.iter().map(|stack| stack.samples).sum()
+    }
+
+    /// The samples whose stack was walked to its end.
+    #[must_use]
+    pub fn complete_samples(&self) -> u64 {
+        let complete = self.stacks.iter().filter(|stack| stack.complete);
+        complete.map(|stack| stack.samples).sum()
+    }
+
+    /// What a listing shows of `stack`, root first: the process, then the frames.
+    ///
+    /// With `markers`, a marker stands before the first kernel frame on another stack than the
+    /// kernel frame before it, so that an interrupt is not taken for a call by the function it
+    /// interrupted. A kernel that is entered on the task stack needs no marker.
+    pub fn path(&self, stack: &WeightedStack, markers: bool) -> impl Iterator<Item = Label> {
+        self.labels(stack, markers, false)
+    }
+
+    /// What a picture shows of `stack`: its [path](Profile::path) with all neighbouring unreliable
+    /// frames as one, which says that the rest of the stack could not be unwound. A flame graph
+    /// merges its frames with those of other stacks, and left-over words of a stack have no place
+    /// there.
+    pub fn picture(&self, stack: &WeightedStack, markers: bool) -> impl Iterator<Item = Label> {
+        self.labels(stack, markers, true)
+    }
+
+    fn labels(
+        &self,
+        stack: &WeightedStack,
+        markers: bool,
+        collapse: bool,
+    ) -> impl Iterator<Item = Label> {
+        let process = Label {
+            name: stack.comm,
+            class: FrameClass::Process,
+            reliable: true,
+        };
+        let mut current = StackKind::Task;
+        let mut collapsed = false;
+        let frames = stack.frames.iter().flat_map(move |&id| {
+            let mut label = self.label(id);
+            let before = current;
+            current = match label.class {
+                FrameClass::Kernel(kind) => kind,
+                _ => StackKind::Task,
+            };
+            let follows_collapsed = collapsed;
+            collapsed = collapse && !label.reliable;
+            if collapsed && follows_collapsed {
+                return None.into_iter().chain(None);
+            }
+            if collapsed {
+                label.name = self.not_unwound;
+            }
+            let marker =
+                (markers && current != before && matches!(label.class, FrameClass::Kernel(_)))
+                    .then(|| Label {
+                        name: self.markers[current as usize],
+                        class: FrameClass::Marker(current),
+                        reliable: true,
+                    });
+            marker.into_iter().chain(Some(label))
+        });
+        std::iter::once(process).chain(frames)
+    }
+
+    /// All stacks merged into one tree; `markers` is that of [`Profile::picture`].
+    #[must_use]
+    pub fn tree(&self, markers: bool) -> CallTree {
+        let mut tree = TreeBuilder::new(Label {
+            name: self.root,
+            class: FrameClass::Process,
+            reliable: true,
+        });
+        for stack in &self.stacks {
+            tree.insert(self.picture(stack, markers), stack.samples);
+        }
+        tree.finish(&self.strings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use walker_common::StackKind;
+
+    use super::{Frame, FrameClass, Meta, Profile, WeightedStack};
+
+    const USER: FrameClass = FrameClass::User;
+    const TASK: FrameClass = FrameClass::Kernel(StackKind::Task);
+    const IRQ: FrameClass = FrameClass::Kernel(StackKind::Irq);
+    const NMI: FrameClass = FrameClass::Kernel(StackKind::Nmi);
+
+    /// What is shown, root first, of a stack of frames of these classes, all called `f`.
+    fn shown(classes: &[FrameClass]) -> String {
+        let mut profile = Profile::new(Meta::default());
+        let name = Some(profile.intern("f"));
+        let mut intern = |&class| {
+            profile.intern_frame(Frame {
+                name,
+                module: None,
+                class,
+                reliable: true,
+                address: 0,
+                offset: 0,
+                size: 0,
+            })
+        };
+        let frames = classes.iter().map(&mut intern).collect();
+        let stack = WeightedStack {
+            comm: profile.intern("sh"),
+            pid: None,
+            frames,
+            samples: 1,
+            stop: "end of stack",
+            complete: true,
+        };
+        let names = profile
+            .path(&stack, true)
+            .map(|label| profile.text(label.name));
+        names.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_marker_stands_where_the_stack_changes() {
+        assert_eq!(shown(&[]), "sh");
+        assert_eq!(shown(&[USER, TASK, TASK]), "sh f f f");
+        assert_eq!(shown(&[TASK, IRQ, IRQ, NMI]), "sh f [IRQ] f f [NMI] f");
+        assert_eq!(shown(&[USER, NMI]), "sh f [NMI] f");
+        assert_eq!(shown(&[IRQ, TASK]), "sh [IRQ] f [TASK] f");
+    }
+
+    #[test]
+    fn equal_frames_are_stored_once() {
+        let mut profile = Profile::new(Meta::default());
+        let frame = Frame {
+            name: Some(profile.intern("f")),
+            module: None,
+            class: USER,
+            reliable: true,
+            address: 0x1000,
+            offset: 0,
+            size: 8,
+        };
+        let id = profile.intern_frame(frame);
+        assert_eq!(profile.intern_frame(frame), id);
+        let other = Frame {
+            address: 0x1004,
+            offset: 4,
+            ..frame
+        };
+        let other_id = profile.intern_frame(other);
+        assert_ne!(other_id, id);
+        assert_eq!(profile.frame(other_id), &other);
+        assert_eq!(profile.label(other_id), profile.label(id));
+    }
+
+    #[test]
+    fn a_frame_without_a_symbol_is_called_by_its_module() {
+        let mut profile = Profile::new(Meta::default());
+        let module = profile.intern("ext4");
+        for (module, name) in [(Some(module), "[ext4]"), (None, "[unknown]")] {
+            let id = profile.intern_frame(Frame {
+                name: None,
+                module,
+                class: TASK,
+                reliable: true,
+                address: 0x1000,
+                offset: 0,
+                size: 0,
+            });
+            assert_eq!(profile.text(profile.label(id).name), name);
+        }
+    }
+}

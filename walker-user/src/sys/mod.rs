@@ -1,0 +1,6 @@
+//! The few system calls that no crate wraps. All `unsafe` of the user-space side is in here.
+
+pub(crate) mod clock;
+pub mod perf;
+pub(crate) mod process;
+pub(crate) mod ring;

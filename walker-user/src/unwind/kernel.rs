@@ -1,0 +1,185 @@
+//! The walk of one sample's kernel stacks, from the interrupted instruction to the outermost
+//! frame.
+//!
+//! ORC decides the walk where the kernel has it. Code without ORC (BPF programs and trampolines)
+//! is stepped over by its frame pointer, as the kernel does. Where the walk cannot go on exactly,
+//! the rest of the stacks is scanned for return addresses, and those frames are marked as not
+//! reliable; the stop reason stays that of the exact walk.
+
+use walker_common::{StackKind, wire::Registers};
+
+use super::{
+    Frame, FrameSource, StopReason,
+    cursor::StackCursor,
+    frame_pointer,
+    memory::SampleMemory,
+    orc::{OrcEntry, OrcTable},
+    orc_walk::{OrcState, Step},
+    scan::scan,
+};
+use crate::classify::StackSet;
+
+/// A range of code, `begin <= address < end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextRange {
+    /// First address.
+    pub begin: u64,
+    /// First address past it.
+    pub end: u64,
+}
+
+impl TextRange {
+    /// Whether `ip` is in it.
+    #[inline]
+    #[must_use]
+    pub const fn holds(&self, ip: u64) -> bool {
+        self.begin <= ip && ip < self.end
+    }
+}
+
+/// Where the kernel may execute.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextMap {
+    /// The kernel image's text, then anything else, such as modules.
+    pub ranges: Vec<TextRange>,
+    /// The area in which BPF programs, trampolines and modules are placed at run time. An address
+    /// in it may be code.
+    pub dynamic: Option<TextRange>,
+}
+
+impl TextMap {
+    /// Whether `ip` is in text whose bounds are known.
+    #[must_use]
+    pub fn is_static(&self, ip: u64) -> bool {
+        self.ranges.iter().any(|range| range.holds(ip))
+    }
+
+    /// Whether `ip` can be an instruction of the kernel.
+    #[must_use]
+    pub fn contains(&self, ip: u64) -> bool {
+        self.is_static(ip) || self.dynamic.is_some_and(|range| range.holds(ip))
+    }
+}
+
+/// What the walk needs to know about a kernel besides the sample.
+#[derive(Debug, Default)]
+pub struct KernelTables {
+    /// Where code is.
+    pub text: TextMap,
+    /// The ORC tables of the kernel and its modules; none if the kernel uses frame pointers.
+    pub orc: Vec<OrcTable>,
+}
+
+impl KernelTables {
+    /// The ORC entry for `ip`, if a table covers it.
+    #[inline]
+    fn find(&self, ip: u64) -> Option<OrcEntry> {
+        self.orc.iter().find_map(|table| table.find(ip))
+    }
+
+    /// The same, with the address from which on the entry holds.
+    fn find_with_start(&self, ip: u64) -> Option<(u64, OrcEntry)> {
+        self.orc.iter().find_map(|table| table.find_with_start(ip))
+    }
+}
+
+/// Walks the kernel stacks of one sample and appends its frames, leaf first, to `frames`, which
+/// the caller empties and reuses.
+///
+/// At most one frame is made for each captured word, plus one for the event itself, so with a
+/// vector that has grown once nothing is allocated.
+pub fn walk(
+    tables: &KernelTables,
+    event: &Registers,
+    stacks: &StackSet<'_>,
+    memory: &SampleMemory<'_>,
+    frames: &mut Vec<Frame>,
+) -> StopReason {
+    if event.is_user_mode() {
+        return StopReason::UserSample;
+    }
+    let words: usize = memory
+        .segments()
+        .iter()
+        .map(|segment| segment.bytes.len() / 8)
+        .sum();
+    let cursor = match StackCursor::new(stacks, memory, event.sp) {
+        Ok(cursor) => cursor,
+        Err(stop) => {
+            frames.push(event_frame(event, StackKind::Unknown));
+            return stop;
+        }
+    };
+    frames.push(event_frame(event, cursor.kind_at(event.sp)));
+    if tables.orc.is_empty() {
+        return frame_pointer::walk(event, cursor, &tables.text, words, frames);
+    }
+    let mut state = OrcState::new(event, cursor);
+    let stop = walk_orc(tables, &mut state, words, frames);
+    if !stop.is_complete() {
+        scan(&state.cursor, state.sp, state.bp, &tables.text, frames);
+    }
+    stop
+}
+
+fn event_frame(event: &Registers, stack: StackKind) -> Frame {
+    Frame {
+        ip: event.ip,
+        sp: event.sp,
+        stack,
+        source: FrameSource::Ip,
+        reliable: true,
+    }
+}
+
+fn walk_orc(
+    tables: &KernelTables,
+    state: &mut OrcState<'_>,
+    mut budget: usize,
+    frames: &mut Vec<Frame>,
+) -> StopReason {
+    let entry_at = |ip| tables.find_with_start(ip);
+    loop {
+        // A frame takes at least one word, so the captured words bound every honest walk; only
+        // register sets that send the walk in circles reach this.
+        if budget == 0 {
+            return StopReason::NoProgress { sp: state.sp };
+        }
+        budget -= 1;
+        let lookup = if state.signal {
+            state.ip
+        } else {
+            state.ip.wrapping_sub(1)
+        };
+        let (entry, call_source) = match tables.find(lookup) {
+            Some(entry) => (entry, FrameSource::Orc),
+            // A call through a null pointer: the caller is right at sp.
+            None if state.ip == 0 => (OrcEntry::RETURN_ADDRESS_AT_SP, FrameSource::Orc),
+            None => (OrcEntry::FRAME_POINTER, FrameSource::FramePointer),
+        };
+        let source = match state.step(&entry, call_source) {
+            Step::Frame(source) => source,
+            Step::Stop(StopReason::NoUnwindInfo { .. }) if state.leave_thunk(&entry_at) => {
+                FrameSource::Thunk
+            }
+            Step::Stop(stop) => return stop,
+        };
+        if !tables.text.contains(state.ip) {
+            return StopReason::BadReturnAddress { ip: state.ip };
+        }
+        // A return address counts for the stack it lies on; an interrupted frame for the stack it
+        // was using.
+        let at = if source == FrameSource::OrcRegs {
+            state.sp
+        } else {
+            state.sp.wrapping_sub(8)
+        };
+        frames.push(Frame {
+            ip: state.ip,
+            sp: state.sp,
+            stack: state.cursor.kind_at(at),
+            source,
+            reliable: true,
+        });
+    }
+}

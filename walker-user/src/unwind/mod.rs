@@ -1,0 +1,186 @@
+//! The unwinder: captured bytes and tables in, frames and a stop reason out.
+//!
+//! Nothing here does I/O, allocates per frame, or trusts a captured word; a walk is bounded by
+//! the bytes it was given. Getting the bytes is the job of `capture`, getting the tables that of
+//! `kernel`, naming the addresses that of `symbolize`.
+
+mod cursor;
+mod frame_pointer;
+pub mod kernel;
+pub mod memory;
+pub mod orc;
+mod orc_walk;
+mod scan;
+
+use std::fmt;
+
+use walker_common::StackKind;
+
+/// Where a frame's address came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum FrameSource {
+    /// The instruction pointer of the event itself.
+    Ip,
+    /// A return address found by an ORC entry.
+    Orc,
+    /// The interrupted address in registers that an ORC entry found on the stack.
+    OrcRegs,
+    /// A return address found through the frame pointer: code without ORC (BPF programs and
+    /// trampolines), or a kernel that is built with frame pointers.
+    FramePointer,
+    /// The interrupted address in registers that an encoded frame pointer led to.
+    FramePointerRegs,
+    /// The caller of an interrupted retpoline thunk, which has no unwind information: known from
+    /// what such a thunk does to the stack. The kernel's own unwinder ends there.
+    Thunk,
+    /// A word of the stack that looks like a return address.
+    Scan,
+}
+
+impl FrameSource {
+    /// A short name, as shown to people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Orc => "orc",
+            Self::OrcRegs => "orc-regs",
+            Self::FramePointer => "frame-pointer",
+            Self::FramePointerRegs => "frame-pointer-regs",
+            Self::Thunk => "thunk",
+            Self::Scan => "scan",
+        }
+    }
+}
+
+/// One frame of a walk, leaf first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Frame {
+    /// The interrupted address ([`FrameSource::Ip`], `*Regs`) or a return address (the rest).
+    pub ip: u64,
+    /// The stack pointer when this frame ran: its callee's CFA. For [`FrameSource::Scan`] the
+    /// address of the word.
+    pub sp: u64,
+    /// The stack it ran on. A return address counts for the stack that holds it, as in an oops.
+    pub stack: StackKind,
+    /// How it was found.
+    pub source: FrameSource,
+    /// Whether the walk was exact up to here. A scanned frame is not, and is shown with a `?`.
+    pub reliable: bool,
+}
+
+impl Frame {
+    /// The address to look a symbol up with: the instruction itself where the frame was
+    /// interrupted, one byte before the return address otherwise (a call can be the last
+    /// instruction of a function).
+    #[must_use]
+    pub const fn lookup_address(&self) -> u64 {
+        match self.source {
+            FrameSource::Ip | FrameSource::OrcRegs | FrameSource::FramePointerRegs => self.ip,
+            _ => self.ip.wrapping_sub(1),
+        }
+    }
+}
+
+/// Why a walk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StopReason {
+    /// The event interrupted user mode: there is no kernel stack to walk.
+    UserSample,
+    /// Complete: the registers of the entry from user mode were reached.
+    UserMode,
+    /// Complete: the unwind tables mark this as the outermost frame (a kernel thread, or the idle
+    /// task).
+    EndOfStack,
+    /// A pointer left every known stack.
+    UnknownStack {
+        /// The pointer.
+        address: u64,
+    },
+    /// The chain led back to a stack that was left before.
+    Loop {
+        /// The kind of that stack.
+        kind: StackKind,
+    },
+    /// The stack pointer did not move towards the end of the stack.
+    NoProgress {
+        /// The stack pointer that was not above its predecessor.
+        sp: u64,
+    },
+    /// The bytes are on a known stack but not in the sample.
+    MissingBytes {
+        /// Where they would be.
+        address: u64,
+    },
+    /// The unwind table says that this code cannot be unwound.
+    NoUnwindInfo {
+        /// The instruction.
+        ip: u64,
+    },
+    /// The unwind rule needs a register that is not known here.
+    MissingRegister {
+        /// The instruction.
+        ip: u64,
+    },
+    /// What should be a return address is not in the kernel's text.
+    BadReturnAddress {
+        /// The word found.
+        ip: u64,
+    },
+}
+
+impl StopReason {
+    /// Whether the walk reached the outermost frame.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        matches!(self, Self::UserMode | Self::EndOfStack | Self::UserSample)
+    }
+
+    /// A fixed name for counting.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::UserSample => "user-sample",
+            Self::UserMode => "user-mode",
+            Self::EndOfStack => "end-of-stack",
+            Self::UnknownStack { .. } => "unknown-stack",
+            Self::Loop { .. } => "loop",
+            Self::NoProgress { .. } => "no-progress",
+            Self::MissingBytes { .. } => "missing-bytes",
+            Self::NoUnwindInfo { .. } => "no-unwind-info",
+            Self::MissingRegister { .. } => "missing-register",
+            Self::BadReturnAddress { .. } => "bad-return-address",
+        }
+    }
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::UserSample => write!(f, "interrupted user mode"),
+            Self::UserMode => write!(f, "reached user mode"),
+            Self::EndOfStack => write!(f, "reached the end-of-stack marker"),
+            Self::UnknownStack { address } => {
+                write!(f, "left all known stacks at {address:#x}")
+            }
+            Self::Loop { kind } => write!(f, "came back to the {} stack", kind.name()),
+            Self::NoProgress { sp } => {
+                write!(
+                    f,
+                    "stack pointer {sp:#x} did not move towards the stack's end"
+                )
+            }
+            Self::MissingBytes { address } => {
+                write!(f, "the bytes at {address:#x} were not captured")
+            }
+            Self::NoUnwindInfo { ip } => write!(f, "no unwind information for {ip:#x}"),
+            Self::MissingRegister { ip } => {
+                write!(f, "a register needed to unwind {ip:#x} is not known")
+            }
+            Self::BadReturnAddress { ip } => {
+                write!(f, "return address {ip:#x} is not kernel text")
+            }
+        }
+    }
+}

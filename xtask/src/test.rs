@@ -1,0 +1,338 @@
+//! `cargo xtask test`: every lint, check and test of the project, in one command.
+//!
+//! Says which steps there are and what each runs. How steps are shown is `report`'s business, how
+//! the output of tests is read is `tally`'s.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::{
+    build_ebpf::{self, Checked},
+    live::{LIVE, TestTargets},
+    process,
+    report::{Outcome, Report, counts},
+    tally::Tally,
+    workspace::Workspace,
+};
+
+/// Arguments of `cargo xtask test`.
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// Fail if a live test was skipped
+    #[arg(long)]
+    require_live: bool,
+    /// Fail if the BPF object could not be compared with a fresh build
+    #[arg(long)]
+    require_rebuild: bool,
+    /// Leave out formatting, clippy, documentation and licences
+    #[arg(long)]
+    skip_lints: bool,
+}
+
+/// Everything but the BPF programs, which run in no test of their own: the live tests load them.
+const ALL_BUT_BPF: [&str; 4] = ["--locked", "--workspace", "--exclude", "walker-ebpf"];
+
+/// The BPF crate on the host. Without the standard library it has no unwinding, so it needs a
+/// profile that aborts; its own does.
+const BPF_ON_HOST: [&str; 5] = ["--locked", "--profile", "bpf", "--package", "walker-ebpf"];
+
+const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
+
+/// Runs the command.
+pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> anyhow::Result<ExitCode> {
+    // One look at the targets, before the first step: everything below is about the same tree.
+    let targets = TestTargets::of(workspace)?;
+    let mut report = Report::default();
+    if !args.skip_lints {
+        lints(workspace, &mut report);
+    }
+    report.step("BPF object", || bpf_object(workspace, args.require_rebuild));
+
+    let mut total = Tally::default();
+    report.step("tests", || {
+        tests(&mut tests_command(workspace, &targets), &mut total)
+    });
+    report.step("doc tests", || {
+        let mut cargo = workspace.cargo();
+        cargo.args(["test", "--doc"]).args(ALL_BUT_BPF);
+        tests(&mut cargo, &mut total)
+    });
+    let mut live = Tally::default();
+    report.step("live tests", || {
+        live_tests(workspace, targets.live, args.require_live, &mut live)
+    });
+    total.add(&live);
+
+    report.print_table();
+    println!("{}", live_line(&live));
+    // The very last line: whoever runs this reads it.
+    println!("{}", counts(&total));
+    Ok(if report.failed() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn lints(workspace: &Workspace, report: &mut Report) {
+    report.step("formatting", || {
+        let mut cargo = workspace.cargo();
+        cargo.args(["fmt", "--all", "--check"]);
+        process::stream(&mut cargo)
+            .context("run `cargo fmt --all`")
+            .into()
+    });
+    report.step("clippy", || {
+        let mut cargo = workspace.cargo();
+        cargo
+            .args(["clippy", "--all-targets"])
+            .args(ALL_BUT_BPF)
+            .args(DENY_WARNINGS);
+        process::stream(&mut cargo).into()
+    });
+    report.step("clippy, BPF programs", || {
+        let clippy = |features: &[&str]| {
+            let mut cargo = workspace.cargo();
+            cargo
+                .args(["clippy", "--all-targets"])
+                .args(BPF_ON_HOST)
+                .args(features)
+                .args(DENY_WARNINGS);
+            process::stream(&mut cargo)
+        };
+        clippy(&[])
+            .and_then(|()| clippy(&["--features", "log"]))
+            .into()
+    });
+    report.step("documentation", || {
+        let doc = |packages: &[&str]| {
+            let mut cargo = workspace.cargo();
+            cargo
+                .env("RUSTDOCFLAGS", "-D warnings")
+                .args(["doc", "--no-deps"])
+                .args(packages);
+            process::stream(&mut cargo)
+        };
+        doc(&ALL_BUT_BPF).and_then(|()| doc(&BPF_ON_HOST)).into()
+    });
+    report.step("licences and sources", || deny(workspace));
+}
+
+fn deny(workspace: &Workspace) -> Outcome {
+    if process::output(workspace.cargo().args(["deny", "--version"])).is_err() {
+        return Outcome::NotRun(
+            "cargo-deny is not installed: `cargo install cargo-deny --locked`".to_owned(),
+        );
+    }
+    let mut cargo = workspace.cargo();
+    cargo.args(["deny", "--locked", "check", "licenses", "bans", "sources"]);
+    process::stream(&mut cargo).into()
+}
+
+fn bpf_object(workspace: &Workspace, require_rebuild: bool) -> Outcome {
+    match build_ebpf::check(workspace, require_rebuild) {
+        Ok(Checked::Rebuilt) => Outcome::Ok("a fresh build has the same bytes".to_owned()),
+        Ok(Checked::HashesOnly(reason)) => {
+            Outcome::Ok(format!("hashes only, NOT compared with a build: {reason}"))
+        }
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    }
+}
+
+/// All tests that run in parallel and anywhere. Their targets are named one by one, because the
+/// live tests must not be among them.
+fn tests_command(workspace: &Workspace, targets: &TestTargets) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo
+        .args(["test", "--no-fail-fast", "--lib", "--bins"])
+        .args(ALL_BUT_BPF);
+    for name in &targets.others {
+        cargo.args(["--test", name]);
+    }
+    cargo
+}
+
+/// Runs test binaries and adds their counts.
+fn tests(cargo: &mut Command, total: &mut Tally) -> Outcome {
+    let mut tally = Tally::default();
+    let outcome = count(cargo, &mut tally);
+    total.add(&tally);
+    outcome
+}
+
+fn count(cargo: &mut Command, tally: &mut Tally) -> Outcome {
+    let status = match process::stream_lines(cargo, |line| tally.line(line)) {
+        Ok(status) => status,
+        Err(error) => {
+            tally.failed += 1;
+            return Outcome::Failed(format!("{error:#}"));
+        }
+    };
+    if status.success() && tally.failed == 0 {
+        return Outcome::Ok(counts(tally));
+    }
+    if tally.failed == 0 {
+        // A binary that did not build, or that died before its closing line, is a failure that no
+        // line counts.
+        tally.failed += 1;
+        return Outcome::Failed(format!(
+            "{}: a test binary did not build or did not run to its end ({status})",
+            counts(tally)
+        ));
+    }
+    Outcome::Failed(counts(tally))
+}
+
+fn live_tests(workspace: &Workspace, there: bool, required: bool, live: &mut Tally) -> Outcome {
+    if !there {
+        let reason = format!("the workspace has no test target `{LIVE}`");
+        return if required {
+            Outcome::Failed(reason)
+        } else {
+            Outcome::NotRun(reason)
+        };
+    }
+    let mut cargo = workspace.cargo();
+    // The packages of the other tests, not just walker-user: its dependencies are then built with
+    // the same features, once. One thread: each test measures the machine.
+    cargo
+        .args(["test", "--test", LIVE])
+        .args(ALL_BUT_BPF)
+        .args(["--", "--test-threads=1"]);
+    let outcome = count(&mut cargo, live);
+    if !required || matches!(outcome, Outcome::Failed(_)) {
+        return outcome;
+    }
+    if live.skipped > 0 {
+        return Outcome::Failed(format!(
+            "{}, and --require-live allows no skipped one{}",
+            counts(live),
+            reasons(live)
+        ));
+    }
+    if live.passed == 0 {
+        return Outcome::Failed("no live test ran, and --require-live wants them".to_owned());
+    }
+    outcome
+}
+
+fn live_line(live: &Tally) -> String {
+    format!(
+        "live tests: {} ran, {} skipped{}",
+        live.passed + live.failed,
+        live.skipped,
+        reasons(live)
+    )
+}
+
+/// Why tests were skipped, in brackets; nothing if none was.
+fn reasons(tally: &Tally) -> String {
+    if tally.skipped == 0 {
+        return String::new();
+    }
+    if tally.reasons.is_empty() {
+        return " (they do not say why)".to_owned();
+    }
+    let reasons: Vec<&str> = tally.reasons.iter().map(String::as_str).collect();
+    format!(" ({})", reasons.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A program that prints these lines and ends with this code.
+    fn printing(text: &str, code: u8) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "printf '%s\\n' \"$1\"; exit $2", "sh", text])
+            .arg(code.to_string());
+        command
+    }
+
+    #[test]
+    fn the_counts_of_the_binaries_are_the_result() {
+        let mut total = Tally::default();
+        let outcome = tests(
+            &mut printing(
+                "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured",
+                0,
+            ),
+            &mut total,
+        );
+        assert!(matches!(outcome, Outcome::Ok(note) if note == "3 passed, 0 failed, 1 skipped"));
+        assert_eq!((total.passed, total.skipped), (3, 1));
+    }
+
+    #[test]
+    fn what_does_not_build_counts_as_failed() {
+        let mut total = Tally::default();
+        let outcome = tests(
+            &mut printing("test result: ok. 3 passed; 0 failed; 0 ignored", 101),
+            &mut total,
+        );
+        assert!(matches!(outcome, Outcome::Failed(_)));
+        assert_eq!((total.passed, total.failed), (3, 1));
+    }
+
+    #[test]
+    fn what_cannot_be_started_counts_as_failed() {
+        let mut total = Tally::default();
+        let outcome = tests(&mut Command::new("/nowhere/cargo"), &mut total);
+        assert!(matches!(outcome, Outcome::Failed(reason) if reason.contains("/nowhere/cargo")));
+        assert_eq!(total.failed, 1);
+    }
+
+    #[test]
+    fn failed_tests_are_counted_once() {
+        let mut total = Tally::default();
+        let outcome = tests(
+            &mut printing("test result: FAILED. 3 passed; 2 failed; 0 ignored", 101),
+            &mut total,
+        );
+        assert!(matches!(outcome, Outcome::Failed(_)));
+        assert_eq!(total.failed, 2);
+    }
+
+    #[test]
+    fn live_tests_that_are_missing_fail_only_where_they_are_required() {
+        let workspace = Workspace::at(Path::new("/nowhere"));
+        let mut live = Tally::default();
+        assert!(matches!(
+            live_tests(&workspace, false, true, &mut live),
+            Outcome::Failed(_)
+        ));
+        assert!(matches!(
+            live_tests(&workspace, false, false, &mut live),
+            Outcome::NotRun(_)
+        ));
+    }
+
+    #[test]
+    fn the_live_line_says_why_tests_were_skipped() {
+        let mut live = Tally::default();
+        assert_eq!(live_line(&live), "live tests: 0 ran, 0 skipped");
+        live.line("test a ... ignored (needs root)");
+        live.line("test b ... ignored (needs root)");
+        live.line("test result: ok. 4 passed; 0 failed; 2 ignored; 0 measured");
+        assert_eq!(
+            live_line(&live),
+            "live tests: 4 ran, 2 skipped (needs root)"
+        );
+    }
+
+    #[test]
+    fn the_live_tests_are_not_among_the_others() {
+        let workspace = Workspace::at(Path::new("/nowhere"));
+        let targets = TestTargets {
+            live: true,
+            others: vec!["cli".to_owned(), "golden".to_owned()],
+        };
+        let command = process::shown(&tests_command(&workspace, &targets));
+        assert!(command.ends_with("--test cli --test golden"), "{command}");
+    }
+}
