@@ -67,7 +67,7 @@ pub struct Counters {
     pub delivered: u64,
     /// Events of tasks that are not a target.
     pub filtered_target: u64,
-    /// Events that interrupted the idle loop itself.
+    /// Events that found the CPU idle.
     pub filtered_idle: u64,
     /// Records for which the ring buffer had no room.
     pub lost_ring_full: u64,
@@ -152,9 +152,11 @@ pub mod names {
     pub const GLOBAL_OFF_CFS_RQ_RQ: &str = "OFF_CFS_RQ_RQ";
     /// Bytes of a task's kernel stack (`THREAD_SIZE`).
     pub const GLOBAL_THREAD_SIZE: &str = "THREAD_SIZE";
-    /// First address of the idle loop's text; events of PID 0 in it are filtered.
+    /// Not 0 if samples of an idle CPU are wanted.
+    pub const GLOBAL_KEEP_IDLE: &str = "KEEP_IDLE";
+    /// First address of the idle drivers' text; events of PID 0 in it are filtered.
     pub const GLOBAL_IDLE_BEGIN: &str = "IDLE_BEGIN";
-    /// First address past it; equal to the begin if idle samples are wanted.
+    /// First address past it.
     pub const GLOBAL_IDLE_END: &str = "IDLE_END";
     /// Bytes waiting in the ring buffer at which the reader is woken.
     pub const GLOBAL_WAKE_AT: &str = "WAKE_AT";

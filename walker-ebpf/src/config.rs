@@ -26,7 +26,10 @@ pub(crate) static OFF_CFS_RQ_RQ: Global<u64> = Global::new(NO_FIELD);
 /// Bytes of a task's kernel stack.
 #[unsafe(no_mangle)]
 pub(crate) static THREAD_SIZE: Global<u64> = Global::new(0);
-/// First address of the idle loop's text.
+/// Not 0: samples of an idle CPU are wanted.
+#[unsafe(no_mangle)]
+pub(crate) static KEEP_IDLE: Global<u64> = Global::new(0);
+/// First address of the idle drivers' text.
 #[unsafe(no_mangle)]
 pub(crate) static IDLE_BEGIN: Global<u64> = Global::new(0);
 /// First address past it.

@@ -27,7 +27,7 @@ use walker_common::{
 };
 
 use crate::{
-    config::{FILTER, IDLE_BEGIN, IDLE_END, OFF_TASK_STACK, THREAD_SIZE, WAKE_AT},
+    config::{FILTER, IDLE_BEGIN, IDLE_END, KEEP_IDLE, OFF_TASK_STACK, THREAD_SIZE, WAKE_AT},
     kernel::read_word,
     maps::{COST, COUNTERS, Record, SAMPLES, SCRATCH, STACKS},
     target::is_target,
@@ -97,7 +97,7 @@ fn begin(ctx: &PerfEventContext, counters: u32) -> Option<(*mut Record, *mut Cou
         unsafe { (*counters).filtered_target += 1 };
         return None;
     }
-    if tid == 0 && ip >= IDLE_BEGIN.load() && ip < IDLE_END.load() {
+    if tid == 0 && KEEP_IDLE.load() == 0 && is_idle(ip) {
         unsafe { (*counters).filtered_idle += 1 };
         return None;
     }
@@ -159,6 +159,24 @@ fn begin(ctx: &PerfEventContext, counters: u32) -> Option<(*mut Record, *mut Cou
         }
     }
     Some((record, counters))
+}
+
+/// Whether an idle task interrupted at `ip` was doing nothing: in the text of the idle drivers, or
+/// just woken from one of the instructions with which a CPU waits, wherever that stands. An
+/// interrupt that it serves meanwhile is work and has another `ip`.
+#[inline(always)]
+fn is_idle(ip: u64) -> bool {
+    if ip >= IDLE_BEGIN.load() && ip < IDLE_END.load() {
+        return true;
+    }
+    let [.., third_last, before_last, last] = read_word(ip.wrapping_sub(8)).to_le_bytes();
+    match (third_last, before_last, last) {
+        // sti; hlt
+        (_, 0xfb, 0xf4) => true,
+        // mwait, mwaitx
+        (0x0f, 0x01, 0xc9 | 0xfb) => true,
+        _ => false,
+    }
 }
 
 /// Asks `bpf_get_stack` for the kernel stack, into the first [`CHAIN_BYTES`] of the data.

@@ -84,8 +84,10 @@ pub enum ObjectError {
 pub struct ObjectOptions {
     /// Only tasks in the target maps are sampled.
     pub filter_targets: bool,
-    /// Text of the idle loop whose samples are filtered.
-    pub idle: Option<TextRange>,
+    /// Samples of an idle CPU are wanted.
+    pub keep_idle: bool,
+    /// Text of the idle drivers.
+    pub idle_text: Option<TextRange>,
     /// Bytes of the sample ring buffer, a power of two.
     pub ring_bytes: u32,
     /// One more than the highest possible CPU number.
@@ -109,7 +111,10 @@ impl Object {
         } else {
             FILTER_NONE
         };
-        let (idle_begin, idle_end) = options.idle.map_or((0, 0), |idle| (idle.begin, idle.end));
+        let keep_idle = u64::from(options.keep_idle);
+        let (idle_begin, idle_end) = options
+            .idle_text
+            .map_or((0, 0), |text| (text.begin, text.end));
         let cfs_rq = offsets.task_cfs_rq.unwrap_or(NO_FIELD);
         let cfs_rq_rq = offsets.cfs_rq_rq.unwrap_or(NO_FIELD);
         // A quarter of the buffer waiting is reason to hurry; until then the reader comes by
@@ -125,6 +130,7 @@ impl Object {
             .override_global(names::GLOBAL_OFF_TASK_CFS_RQ, &cfs_rq, true)
             .override_global(names::GLOBAL_OFF_CFS_RQ_RQ, &cfs_rq_rq, true)
             .override_global(names::GLOBAL_THREAD_SIZE, &offsets.thread_size, true)
+            .override_global(names::GLOBAL_KEEP_IDLE, &keep_idle, true)
             .override_global(names::GLOBAL_IDLE_BEGIN, &idle_begin, true)
             .override_global(names::GLOBAL_IDLE_END, &idle_end, true)
             .override_global(names::GLOBAL_WAKE_AT, &wake_at, true)

@@ -43,8 +43,8 @@ pub struct SessionOptions<'a> {
     pub waiting_pid: Option<u32>,
     /// Samples a second on each CPU.
     pub frequency: u64,
-    /// Keep samples of the idle loop.
-    pub idle: bool,
+    /// Keep samples of idle CPUs.
+    pub keep_idle: bool,
     /// The kernel's image, for kernels whose ORC tables cannot be found in memory.
     pub image: Option<&'a KernelImage>,
     /// Bytes of the ring buffer, instead of the default for this number of CPUs; rounded up to a
@@ -84,7 +84,7 @@ fn bpf_text(object: &mut Object, kernel: &RunningKernel) -> Vec<BpfSymbol> {
 /// With the first thing that is missing, and what to do about it.
 pub fn prepare(
     filter_targets: bool,
-    idle: bool,
+    keep_idle: bool,
     image: Option<&KernelImage>,
     ring_bytes: u32,
 ) -> anyhow::Result<Prepared> {
@@ -102,7 +102,8 @@ pub fn prepare(
         &offsets,
         &ObjectOptions {
             filter_targets,
-            idle: idle_text.filter(|_| !idle),
+            keep_idle,
+            idle_text,
             ring_bytes,
             cpus,
         },
@@ -132,6 +133,19 @@ fn possible_cpus() -> anyhow::Result<usize> {
 /// If sysfs does not say.
 pub fn online_cpus() -> anyhow::Result<Vec<u32>> {
     aya::util::online_cpus().map_err(|(path, error)| anyhow::anyhow!("cannot read {path}: {error}"))
+}
+
+/// What is left of a capture that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The object, without programs that run, and the kernel.
+    pub prepared: Prepared,
+    /// The event that made the samples.
+    pub clock: SamplingClock,
+    /// How many CPUs had an event.
+    pub cpus: usize,
+    /// Records that could not be parsed. Never expected; counted all the same.
+    pub malformed: u64,
 }
 
 /// A running capture.
@@ -171,7 +185,7 @@ impl Session {
         let filter = *options.target != Target::System || options.waiting_pid.is_some();
         let ring_bytes = ring_size(cpus.len(), options.ring_bytes);
         let Prepared { mut object, kernel } =
-            prepare(filter, options.idle, options.image, ring_bytes)?;
+            prepare(filter, options.keep_idle, options.image, ring_bytes)?;
         if filter {
             follow(&mut object, options)?;
         }
@@ -203,12 +217,6 @@ impl Session {
         &self.cpus
     }
 
-    /// Records that could not be parsed. Never expected; counted all the same.
-    #[must_use]
-    pub const fn malformed(&self) -> u64 {
-        self.malformed
-    }
-
     /// The BPF programs and trampolines that the kernel lists.
     pub fn bpf_text(&mut self) -> Vec<BpfSymbol> {
         bpf_text(&mut self.object, &self.kernel)
@@ -228,6 +236,21 @@ impl Session {
     /// If an event cannot be disabled.
     pub fn stop(&self) -> io::Result<()> {
         self.events.iter().try_for_each(SamplingEvent::disable)
+    }
+
+    /// Gives up the events and the ring buffer and keeps what is still of use: naming addresses
+    /// takes memory of its own.
+    #[must_use]
+    pub fn finish(self) -> Ended {
+        Ended {
+            prepared: Prepared {
+                object: self.object,
+                kernel: self.kernel,
+            },
+            clock: self.clock,
+            cpus: self.cpus.len(),
+            malformed: self.malformed,
+        }
     }
 
     /// The counters of every event so far.

@@ -95,7 +95,7 @@ struct SamplingArgs {
     /// Stop after this many seconds
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     duration: Option<Duration>,
-    /// Keep samples of the idle loop
+    /// Keep samples of idle CPUs
     #[arg(long)]
     idle: bool,
     /// The kernel's image (vmlinux or vmlinuz), if its unwind tables cannot be found in memory

@@ -127,10 +127,12 @@ impl OutputFile {
 
 /// The system's reason without the path of the temporary file, which would only confuse.
 fn plain(error: io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(
-        || io::Error::from(error.kind()),
-        io::Error::from_raw_os_error,
-    )
+    let inner = error.get_ref().and_then(|with_path| with_path.source());
+    let inner = inner.and_then(|source| source.downcast_ref::<io::Error>());
+    match inner.unwrap_or(&error).raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
 }
 
 #[cfg(test)]
@@ -169,6 +171,7 @@ mod tests {
             .unwrap();
         let text = format!("{error:#}");
         assert!(text.contains("/no/such/folder/run.svg"), "{text}");
+        assert!(text.contains("No such file or directory"), "{text}");
         assert!(!text.contains(".stackwalk-"), "{text}");
     }
 }

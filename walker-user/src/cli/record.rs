@@ -89,11 +89,11 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         &mut recorder,
     )?;
 
-    let totals = summary::totals(&finished.counters, finished.session.malformed());
+    let totals = summary::totals(&finished.counters, finished.ended.malformed);
     let conditions = Conditions {
-        clock: finished.session.clock(),
+        clock: finished.ended.clock,
         frequency: args.sampling.frequency,
-        cpus: finished.session.cpus().len(),
+        cpus: finished.ended.cpus,
         duration: finished.duration,
     };
     let meta = Meta {
@@ -177,10 +177,10 @@ fn notes(recorder: &Recorder, finished: &Finished, totals: &Totals) -> Vec<Strin
             grouped(recorder.aggregate.shortened())
         ));
     }
-    if finished.session.kernel.unreadable_modules > 0 {
+    if finished.ended.prepared.kernel.unreadable_modules > 0 {
         notes.push(format!(
             "warning  the unwind tables of {} modules could not be read",
-            finished.session.kernel.unreadable_modules
+            finished.ended.prepared.kernel.unreadable_modules
         ));
     }
     if totals.delivered == 0 {
@@ -264,14 +264,14 @@ fn kernel_symbols(
     finished: &mut Finished,
     addresses: FxHashSet<u64>,
 ) -> FxHashMap<u64, Symbol> {
-    let session = &mut finished.session;
-    let in_image = |address: &u64| session.kernel.tables.text.is_static(*address);
+    let prepared = &mut finished.ended.prepared;
+    let in_image = |address: &u64| prepared.kernel.tables.text.is_static(*address);
     let (image, dynamic): (Vec<u64>, Vec<u64>) = addresses.into_iter().partition(in_image);
-    let mut symbols = recorder.symbols.kernel(&session.kernel.symbols, &image);
+    let mut symbols = recorder.symbols.kernel(&prepared.kernel.symbols, &image);
     if dynamic.is_empty() {
         return symbols;
     }
-    let bpf = session.bpf_text();
+    let bpf = prepared.bpf_text();
     let mut others = Vec::new();
     for address in dynamic {
         match bpf_text::find(&bpf, address) {
@@ -289,7 +289,7 @@ fn kernel_symbols(
             None => others.push(address),
         }
     }
-    symbols.extend(recorder.symbols.kernel(&session.kernel.symbols, &others));
+    symbols.extend(recorder.symbols.kernel(&prepared.kernel.symbols, &others));
     symbols
 }
 

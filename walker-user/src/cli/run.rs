@@ -19,7 +19,7 @@ use super::{SamplingArgs, TargetArgs, status::StatusLine};
 use crate::{
     capture::{
         record::Sample,
-        session::{Session, SessionOptions},
+        session::{Ended, Session, SessionOptions},
         target::Target,
     },
     kernel::{image::KernelImage, running::RunningKernel},
@@ -38,8 +38,8 @@ pub(super) fn complain(message: &str) {
 
 /// A sampling that has ended.
 pub(super) struct Finished {
-    /// The capture; its events are off and its ring buffer is empty.
-    pub(super) session: Session,
+    /// What is left of the capture.
+    pub(super) ended: Ended,
     /// What became of every event.
     pub(super) counters: Counters,
     /// How long it sampled.
@@ -105,7 +105,7 @@ pub(super) fn sample(
             target: &resolved,
             waiting_pid: waiting.as_ref().map(WaitingCommand::pid),
             frequency: sampling.frequency,
-            idle: sampling.idle,
+            keep_idle: sampling.idle,
             image: image.as_ref(),
             ring_bytes: sampling.ring_size.map(|kib| kib * 1024),
             program,
@@ -172,7 +172,7 @@ impl Run {
         };
         let counters = self.session.counters()?;
         Ok(Finished {
-            session: self.session,
+            ended: self.session.finish(),
             counters,
             duration,
             command,

@@ -11,6 +11,9 @@ use crate::{
     unwind::StopReason,
 };
 
+/// Fewer events than this share of what the frequency promises are worth a note.
+const SHORTFALL: f64 = 0.95;
+
 /// All events that were lost, for whatever reason.
 pub(super) const fn lost(counters: &Counters) -> u64 {
     counters.lost_ring_full + counters.lost_no_scratch
@@ -132,6 +135,15 @@ pub(super) fn lines(
             "walks    {} complete: {}",
             percent(complete, kernel),
             stops.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let expected =
+        conditions.frequency as f64 * conditions.cpus as f64 * conditions.duration.as_secs_f64();
+    if (totals.taken as f64) < expected * SHORTFALL {
+        lines.push(format!(
+            "note     the event fired less often than {:.0} times: it may not on CPUs that sleep \
+             or while interrupts are off",
+            expected
         ));
     }
     if counters.targets_missed > 0 {

@@ -235,7 +235,7 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         kernel_unwind_failed: verifier.unanswered,
         taken: counters.taken,
         filtered: counters.filtered_target + counters.filtered_idle,
-        lost: summary::lost(counters) + finished.session.malformed(),
+        lost: summary::lost(counters) + finished.ended.malformed,
         irq_stack_samples: verifier.walks.on_stack(StackKind::Irq),
         stop_reasons: verifier.walks.stops().clone(),
         capture_ns,
@@ -246,17 +246,17 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
         let conditions = Conditions {
-            clock: finished.session.clock(),
+            clock: finished.ended.clock,
             frequency: args.sampling.frequency,
-            cpus: finished.session.cpus().len(),
+            cpus: finished.ended.cpus,
             duration: finished.duration,
         };
-        let totals = summary::totals(counters, finished.session.malformed());
+        let totals = summary::totals(counters, finished.ended.malformed);
         for line in summary::lines(&conditions, &totals, counters, &verifier.walks) {
             writeln!(out, "{line}")?;
         }
         write_report(&mut out, &report)?;
-        write_disagreements(&mut out, &verifier, &finished.session.kernel)?;
+        write_disagreements(&mut out, &verifier, &finished.ended.prepared.kernel)?;
     }
     drop(out);
     let command = finished.exit_code();
