@@ -3,7 +3,7 @@
 //! What the output means is none of its business.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Write},
     process::{Command, ExitStatus, Stdio},
 };
 
@@ -22,10 +22,11 @@ pub(crate) fn stream(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a program, prints each line of its standard output and shows it to `line`. Its standard
-/// error goes where xtask's goes.
+/// Runs a program, copies its standard output to `out` and shows each line of it to `line`. Its
+/// standard error goes where xtask's goes.
 pub(crate) fn stream_lines(
     command: &mut Command,
+    out: &mut dyn Write,
     mut line: impl FnMut(&str),
 ) -> anyhow::Result<ExitStatus> {
     let name = shown(command);
@@ -43,10 +44,9 @@ pub(crate) fn stream_lines(
             .with_context(|| format!("cannot read the output of `{name}`"))?
             > 0
         {
-            let mut out = io::stdout().lock();
             out.write_all(&bytes)
                 .and_then(|()| out.flush())
-                .context("cannot write to standard output")?;
+                .with_context(|| format!("cannot pass on the output of `{name}`"))?;
             line(String::from_utf8_lossy(&bytes).trim_end());
             bytes.clear();
         }

@@ -3,9 +3,12 @@
 //! Says which steps there are and what each runs. How steps are shown is `report`'s business, how
 //! the output of tests is read is `tally`'s.
 
-use std::process::{Command, ExitCode};
+use std::{
+    io::{self, Write},
+    process::{Command, ExitCode},
+};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use crate::{
@@ -52,12 +55,16 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> anyhow::Result<Exit
 
     let mut total = Tally::default();
     report.step("tests", || {
-        tests(&mut tests_command(workspace, &targets), &mut total)
+        tests(
+            &mut tests_command(workspace, &targets),
+            &mut io::stdout(),
+            &mut total,
+        )
     });
     report.step("doc tests", || {
         let mut cargo = workspace.cargo();
         cargo.args(["test", "--doc"]).args(ALL_BUT_BPF);
-        tests(&mut cargo, &mut total)
+        tests(&mut cargo, &mut io::stdout(), &mut total)
     });
     let mut live = Tally::default();
     report.step("live tests", || {
@@ -85,12 +92,16 @@ fn lints(workspace: &Workspace, report: &mut Report) {
             .into()
     });
     report.step("clippy", || {
-        let mut cargo = workspace.cargo();
-        cargo
-            .args(["clippy", "--all-targets"])
-            .args(ALL_BUT_BPF)
-            .args(DENY_WARNINGS);
-        process::stream(&mut cargo).into()
+        let clippy = |features: &[&str]| {
+            let mut cargo = workspace.cargo();
+            cargo
+                .args(["clippy", "--all-targets"])
+                .args(ALL_BUT_BPF)
+                .args(features)
+                .args(DENY_WARNINGS);
+            process::stream(&mut cargo)
+        };
+        both(clippy(&[]), clippy(&["--all-features"])).into()
     });
     report.step("clippy, BPF programs", || {
         let clippy = |features: &[&str]| {
@@ -115,9 +126,17 @@ fn lints(workspace: &Workspace, report: &mut Report) {
                 .args(packages);
             process::stream(&mut cargo)
         };
-        doc(&ALL_BUT_BPF).and_then(|()| doc(&BPF_ON_HOST)).into()
+        both(doc(&ALL_BUT_BPF), doc(&BPF_ON_HOST)).into()
     });
     report.step("licences and sources", || deny(workspace));
+}
+
+/// The two results of a step that runs two programs, both whatever comes of the first.
+fn both(first: anyhow::Result<()>, second: anyhow::Result<()>) -> anyhow::Result<()> {
+    match (first, second) {
+        (Err(first), Err(second)) => Err(anyhow!("{first:#}; {second:#}")),
+        (first, second) => first.and(second),
+    }
 }
 
 fn deny(workspace: &Workspace) -> Outcome {
@@ -127,7 +146,9 @@ fn deny(workspace: &Workspace) -> Outcome {
         );
     }
     let mut cargo = workspace.cargo();
-    cargo.args(["deny", "--locked", "check", "licenses", "bans", "sources"]);
+    cargo
+        .args(["deny", "--locked", "check", "--hide-inclusion-graph"])
+        .args(["licenses", "bans", "sources"]);
     process::stream(&mut cargo).into()
 }
 
@@ -155,15 +176,15 @@ fn tests_command(workspace: &Workspace, targets: &TestTargets) -> Command {
 }
 
 /// Runs test binaries and adds their counts.
-fn tests(cargo: &mut Command, total: &mut Tally) -> Outcome {
+fn tests(cargo: &mut Command, out: &mut dyn Write, total: &mut Tally) -> Outcome {
     let mut tally = Tally::default();
-    let outcome = count(cargo, &mut tally);
+    let outcome = count(cargo, out, &mut tally);
     total.add(&tally);
     outcome
 }
 
-fn count(cargo: &mut Command, tally: &mut Tally) -> Outcome {
-    let status = match process::stream_lines(cargo, |line| tally.line(line)) {
+fn count(cargo: &mut Command, out: &mut dyn Write, tally: &mut Tally) -> Outcome {
+    let status = match process::stream_lines(cargo, out, |line| tally.line(line)) {
         Ok(status) => status,
         Err(error) => {
             tally.failed += 1;
@@ -201,7 +222,7 @@ fn live_tests(workspace: &Workspace, there: bool, required: bool, live: &mut Tal
         .args(["test", "--test", LIVE])
         .args(ALL_BUT_BPF)
         .args(["--", "--test-threads=1"]);
-    let outcome = count(&mut cargo, live);
+    let outcome = count(&mut cargo, &mut io::stdout(), live);
     if !required || matches!(outcome, Outcome::Failed(_)) {
         return outcome;
     }
@@ -245,6 +266,8 @@ mod tests {
 
     use super::*;
 
+    // The output of these programs goes nowhere: an xtask that runs this test would count it.
+
     /// A program that prints these lines and ends with this code.
     fn printing(text: &str, code: u8) -> Command {
         let mut command = Command::new("sh");
@@ -262,6 +285,7 @@ mod tests {
                 "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured",
                 0,
             ),
+            &mut io::sink(),
             &mut total,
         );
         assert!(matches!(outcome, Outcome::Ok(note) if note == "3 passed, 0 failed, 1 skipped"));
@@ -273,6 +297,7 @@ mod tests {
         let mut total = Tally::default();
         let outcome = tests(
             &mut printing("test result: ok. 3 passed; 0 failed; 0 ignored", 101),
+            &mut io::sink(),
             &mut total,
         );
         assert!(matches!(outcome, Outcome::Failed(_)));
@@ -282,7 +307,11 @@ mod tests {
     #[test]
     fn what_cannot_be_started_counts_as_failed() {
         let mut total = Tally::default();
-        let outcome = tests(&mut Command::new("/nowhere/cargo"), &mut total);
+        let outcome = tests(
+            &mut Command::new("/nowhere/cargo"),
+            &mut io::sink(),
+            &mut total,
+        );
         assert!(matches!(outcome, Outcome::Failed(reason) if reason.contains("/nowhere/cargo")));
         assert_eq!(total.failed, 1);
     }
@@ -292,6 +321,7 @@ mod tests {
         let mut total = Tally::default();
         let outcome = tests(
             &mut printing("test result: FAILED. 3 passed; 2 failed; 0 ignored", 101),
+            &mut io::sink(),
             &mut total,
         );
         assert!(matches!(outcome, Outcome::Failed(_)));

@@ -3,6 +3,8 @@
 //!
 //! No stack is interpreted here.
 
+#[cfg(feature = "bpf-log")]
+mod bpf_log;
 pub mod clock;
 pub mod object;
 pub mod record;

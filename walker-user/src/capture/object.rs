@@ -1,7 +1,7 @@
 //! The BPF object: loading it for this kernel and talking to its maps.
 
 use std::{
-    io,
+    fmt, io,
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
@@ -17,10 +17,12 @@ use walker_common::maps::{
 };
 use zerocopy::IntoBytes as _;
 
+#[cfg(feature = "bpf-log")]
+use super::bpf_log;
 use crate::{
     kernel::{
         bpf_text::{self, BpfSymbol},
-        memory::{KernelMemory, ReadError},
+        memory::{CpuProbe, KernelMemory, ReadError},
         offsets::Offsets,
     },
     sys::perf::SamplingEvent,
@@ -28,6 +30,7 @@ use crate::{
 };
 
 /// The committed object; `cargo xtask build-ebpf` makes it.
+#[cfg(not(feature = "bpf-log"))]
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/walker.bpf.o");
 
 /// Most processes and threads that can be targets at one time.
@@ -50,6 +53,10 @@ pub enum ObjectError {
     /// The object does not load.
     #[error("cannot load the BPF object: {0:#}")]
     Load(#[from] EbpfError),
+    /// The object cannot be made to log.
+    #[cfg(feature = "bpf-log")]
+    #[error(transparent)]
+    Log(anyhow::Error),
     /// A program does not load.
     #[error("the kernel refuses the BPF program `{name}`: {error}")]
     Program {
@@ -95,9 +102,18 @@ pub struct ObjectOptions {
 }
 
 /// The loaded object.
-#[derive(Debug)]
 pub struct Object {
     ebpf: Ebpf,
+    #[cfg(feature = "bpf-log")]
+    log: aya_log::EbpfLogger<bpf_log::StandardError>,
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Object")
+            .field("ebpf", &self.ebpf)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Object {
@@ -141,11 +157,27 @@ impl Object {
             .map_max_entries(names::MAP_CPU_FACTS, options.cpus)
             .map_max_entries(names::MAP_TARGETS, MAX_TARGETS)
             .map_max_entries(names::MAP_THREADS, MAX_TARGETS);
-        let ebpf = loader.load(OBJECT).map_err(|error| match denied(&error) {
+        #[cfg(feature = "bpf-log")]
+        let object = &bpf_log::object().map_err(ObjectError::Log)?;
+        #[cfg(not(feature = "bpf-log"))]
+        let object = OBJECT;
+        let loaded = loader.load(object).map_err(|error| match denied(&error) {
             Some(io) => ObjectError::Denied(io),
             None => ObjectError::Load(error),
-        })?;
-        Ok(Self { ebpf })
+        });
+        #[cfg(feature = "bpf-log")]
+        return loaded.and_then(|mut ebpf| {
+            let log = bpf_log::start(&mut ebpf).map_err(ObjectError::Log)?;
+            Ok(Self { ebpf, log })
+        });
+        #[cfg(not(feature = "bpf-log"))]
+        loaded.map(|ebpf| Self { ebpf })
+    }
+
+    /// Writes out what the programs have logged.
+    #[cfg(feature = "bpf-log")]
+    pub fn flush_log(&mut self) {
+        self.log.flush();
     }
 
     /// Loads a perf_event program, if that was not done before, and puts it on `event`.
@@ -374,6 +406,12 @@ impl Object {
     ) -> Result<Array<&MapData, [u64; N]>, ObjectError> {
         let map = self.ebpf.map(name).ok_or(ObjectError::Missing(name))?;
         Array::try_from(map).map_err(|error| map_error(name, error))
+    }
+}
+
+impl CpuProbe for Object {
+    fn cpu_facts(&mut self, cpu: u32) -> anyhow::Result<Option<CpuFacts>> {
+        Ok(Object::cpu_facts(self, cpu)?)
     }
 }
 

@@ -272,6 +272,8 @@ impl Session {
 
     /// Hands the waiting records to `sink`, at most a batch; returns whether more may wait.
     pub fn drain(&mut self, mut sink: impl FnMut(&RunningKernel, &Sample<'_>)) -> bool {
+        #[cfg(feature = "bpf-log")]
+        self.object.flush_log();
         let ring = self.ring.get_mut();
         for _ in 0..BATCH {
             let Some(record) = ring.next() else {

@@ -1,6 +1,7 @@
 //! Reading kernel memory, whatever provides it.
 
 use thiserror::Error;
+use walker_common::maps::CpuFacts;
 
 /// A read of kernel memory that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -12,6 +13,15 @@ pub struct ReadError {
     pub length: usize,
     /// Why not.
     pub reason: String,
+}
+
+/// A way to ask a CPU of the running kernel about itself.
+pub trait CpuProbe: KernelMemory {
+    /// What the CPU with this number says of itself; `None` if it is offline.
+    ///
+    /// # Errors
+    /// If CPUs cannot be asked at all.
+    fn cpu_facts(&mut self, cpu: u32) -> anyhow::Result<Option<CpuFacts>>;
 }
 
 /// A source of kernel memory.

@@ -34,8 +34,8 @@ struct PerCpuField {
 impl PerCpuField {
     /// Its offset from the start of the per-CPU section.
     fn offset(&self, btf: &Btf) -> Result<u64, BtfError> {
-        if let Ok(offset) = btf.percpu_offset(self.variable) {
-            return Ok(offset);
+        if let Some(variable) = btf.find_percpu(self.variable)? {
+            return Ok(variable.offset);
         }
         let base = btf.percpu_offset("pcpu_hot")?;
         Ok(base + byte_offset(btf, &format!("pcpu_hot.{}", self.pcpu_hot_member))?)
@@ -78,8 +78,8 @@ pub struct Offsets {
     pub current_task: u64,
     /// Per-CPU offset of the CPU's number.
     pub cpu_number: u64,
-    /// Per-CPU offset of the top of the current task's stack.
-    pub top_of_stack: u64,
+    /// Per-CPU offset of the top of the current task's stack; a field of the TSS before 5.15.
+    pub top_of_stack: Option<u64>,
     /// Per-CPU offset of the pointer to the exception stacks.
     pub cea_exception_stacks: u64,
     /// The exception stacks.
@@ -134,16 +134,19 @@ impl Offsets {
                 name: member.name,
             })
             .collect();
-        let orc = btf.member("orc_entry.type").ok().map(|kind| OrcBits {
-            kind: kind.bit_size,
-            signal: btf.member("orc_entry.signal").is_ok(),
-        });
+        let orc = match btf.find_member("orc_entry.type")? {
+            Some(kind) => Some(OrcBits {
+                kind: kind.bit_size,
+                signal: btf.find_member("orc_entry.signal")?.is_some(),
+            }),
+            None => None,
+        };
         Ok(Self {
             task_stack: byte_offset(btf, "task_struct.stack")?,
             task_pid: byte_offset(btf, "task_struct.pid")?,
             task_tgid: byte_offset(btf, "task_struct.tgid")?,
-            task_cfs_rq: byte_offset(btf, "task_struct.se.cfs_rq").ok(),
-            cfs_rq_rq: byte_offset(btf, "cfs_rq.rq").ok(),
+            task_cfs_rq: optional(byte_offset(btf, "task_struct.se.cfs_rq"))?,
+            cfs_rq_rq: optional(byte_offset(btf, "cfs_rq.rq"))?,
             thread_size: btf
                 .size_of("thread_union")
                 .or_else(|_| btf.size_of("irq_stack"))?,
@@ -152,14 +155,14 @@ impl Offsets {
             hardirq_stack_ptr: HARDIRQ_STACK_PTR.offset(btf)?,
             current_task: CURRENT_TASK.offset(btf)?,
             cpu_number: CPU_NUMBER.offset(btf)?,
-            top_of_stack: TOP_OF_STACK.offset(btf)?,
+            top_of_stack: optional(TOP_OF_STACK.offset(btf))?,
             cea_exception_stacks: btf.percpu_offset("cea_exception_stacks")?,
             exception_stacks,
             entry_stack_below_exceptions: estacks.saturating_sub(entry_page),
             entry_stack_size: btf.size_of("entry_stack")?,
             orc,
-            module_orc: ModuleOrc::from_btf(btf).ok(),
-            bpf_text: BpfTextOffsets::from_btf(btf).ok(),
+            module_orc: optional(ModuleOrc::from_btf(btf))?,
+            bpf_text: optional(BpfTextOffsets::from_btf(btf))?,
         })
     }
 }
@@ -174,7 +177,16 @@ impl ModuleOrc {
     }
 }
 
-/// The offset of a member that starts at a whole byte.
+/// What a kernel need not have.
+fn optional<T>(found: Result<T, BtfError>) -> Result<Option<T>, BtfError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The offset of a member.
 fn byte_offset(btf: &Btf, path: &str) -> Result<u64, BtfError> {
     Ok(btf.member(path)?.bit_offset / 8)
 }

@@ -9,12 +9,13 @@ use walker_common::{StackKind, maps::CpuStacks};
 use super::{
     image::KernelImage,
     kallsyms::Kallsyms,
+    memory::CpuProbe,
     offsets::Offsets,
     orc_source::{self, OrcSourceError, RawOrc},
     stacks::{self, CpuStackTable},
 };
 use crate::{
-    capture::{object::Object, record::Sample},
+    capture::record::Sample,
     classify::{KnownStack, StackSet, WordSize},
     unwind::{
         Frame, StopReason,
@@ -51,13 +52,13 @@ impl RunningKernel {
     /// # Errors
     /// With what could not be found, and what to do about it.
     pub fn inspect(
-        object: &mut Object,
+        probe: &mut impl CpuProbe,
         offsets: Offsets,
         symbols: Kallsyms,
         cpus: u32,
         image: Option<&KernelImage>,
     ) -> anyhow::Result<Self> {
-        let cpus = stacks::of_all_cpus(object, &offsets, &symbols, cpus)
+        let cpus = stacks::of_all_cpus(probe, &offsets, &symbols, cpus)
             .context("cannot find where this kernel's CPUs have their stacks")?;
         let mut kernel = Self {
             tables: KernelTables {
@@ -70,7 +71,7 @@ impl RunningKernel {
             cpus,
         };
         kernel
-            .read_orc(object, image)
+            .read_orc(probe, image)
             .context("cannot read the kernel's unwind tables (ORC)")?;
         Ok(kernel)
     }
@@ -78,7 +79,7 @@ impl RunningKernel {
     /// Reads the tables of the kernel and its modules, if the kernel has any.
     fn read_orc(
         &mut self,
-        object: &mut Object,
+        probe: &mut impl CpuProbe,
         image: Option<&KernelImage>,
     ) -> Result<(), OrcSourceError> {
         let Some(bits) = self.offsets.orc else {
@@ -92,10 +93,10 @@ impl RunningKernel {
                     .ok_or(OrcSourceError::NoSymbols)?;
                 RawOrc::from_image(image, stext)?
             }
-            (None, Some(location)) => RawOrc::read(object, location)?,
+            (None, Some(location)) => RawOrc::read(probe, location)?,
             (None, None) => {
-                let location = orc_source::by_operands(object, &self.symbols)?;
-                RawOrc::read(object, location)?
+                let location = orc_source::by_operands(probe, &self.symbols)?;
+                RawOrc::read(probe, location)?
             }
         };
         let has_link = self.cpus.iter().flatten().any(|cpu| cpu.irq_stack_has_link);
@@ -103,7 +104,7 @@ impl RunningKernel {
         self.tables.orc.push(raw.table(format)?);
         if let Some(module) = self.offsets.module_orc {
             let (tables, unreadable) =
-                orc_source::of_modules(object, module, format, Path::new(MODULES));
+                orc_source::of_modules(probe, module, format, Path::new(MODULES));
             self.tables.orc.extend(tables);
             self.unreadable_modules = unreadable;
         }

@@ -12,15 +12,12 @@ use walker_common::{
 
 use super::{
     kallsyms::Kallsyms,
-    memory::{KernelMemory, ReadError},
+    memory::{CpuProbe, KernelMemory, ReadError},
     offsets::Offsets,
 };
-use crate::{
-    capture::object::{Object, ObjectError},
-    classify::{
-        KnownStack, LayoutError, NextSp,
-        x86_64::{CpuPointers, ExceptionStack, Layout, percpu_stacks},
-    },
+use crate::classify::{
+    KnownStack, LayoutError, NextSp,
+    x86_64::{CpuPointers, ExceptionStack, Layout, percpu_stacks},
 };
 
 /// Why a CPU's stacks are not known.
@@ -29,9 +26,9 @@ pub enum StacksError {
     /// Kernel memory cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The BPF program that asks a CPU does not run.
+    /// CPUs cannot be asked.
     #[error(transparent)]
-    Object(#[from] ObjectError),
+    Probe(#[from] anyhow::Error),
     /// A range that makes no sense.
     #[error("CPU {cpu}: {error}")]
     Layout {
@@ -102,17 +99,17 @@ impl CpuStackTable {
 /// # Errors
 /// If no CPU can be asked, or an answer is proved wrong.
 pub fn of_all_cpus(
-    object: &mut Object,
+    probe: &mut impl CpuProbe,
     offsets: &Offsets,
     symbols: &Kallsyms,
     cpus: u32,
 ) -> Result<Vec<Option<CpuStackTable>>, StacksError> {
     let mut tables = Vec::with_capacity(cpus as usize);
     for cpu in 0..cpus {
-        let table = match object.cpu_facts(cpu)? {
+        let table = match probe.cpu_facts(cpu)? {
             Some(facts) => {
-                let base = percpu_base(object, offsets, symbols, cpu, &facts)?;
-                Some(table_at(object, offsets, cpu, base)?)
+                let base = percpu_base(probe, offsets, symbols, cpu, &facts)?;
+                Some(table_at(probe, offsets, cpu, base)?)
             }
             None => None,
         };
