@@ -168,5 +168,5 @@ const _: () = {
     assert!(size_of::<SampleHeader>() == 336);
     assert!(offset_of!(SampleHeader, regs) == 72);
     assert!(offset_of!(SampleHeader, segments) == 240);
-    assert!(CHAIN_BYTES % 8 == 0);
+    assert!(CHAIN_BYTES.is_multiple_of(8));
 };

@@ -4,12 +4,12 @@
 //! while a process lives (its mappings) is remembered when it is first seen. An address without a
 //! name is an answer with a reason, never an error.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use blazesym::{
     Pid,
     symbolize::{
-        Input, Reason, Symbolized, Symbolizer,
+        Input, Reason, Sym, Symbolized, Symbolizer,
         cache::{Cache, Process},
         source::{self, Source},
     },
@@ -81,67 +81,83 @@ impl Symbols {
             debug_syms: false,
             ..Default::default()
         });
-        self.look_up(&source, addresses, |symbol| {
+        let size_of = |symbol: &Sym<'_>| {
             let size = symbol.size.map(|size| size as u64);
             size.or_else(|| kallsyms.size_at(symbol.addr)).unwrap_or(0)
-        })
+        };
+        self.look_up(&[source], addresses, size_of)
     }
 
     /// Looks addresses of one process up.
     pub fn user(&mut self, pid: u32, addresses: &[u64]) -> FxHashMap<u64, Symbol> {
-        let alive = std::path::Path::new(&format!("/proc/{pid}")).exists();
+        let alive = Path::new(&format!("/proc/{pid}")).exists();
         if !alive && !self.processes.contains(&pid) {
-            *self
-                .unnamed
-                .entry("process ended before it was seen")
-                .or_default() += addresses.len() as u64;
+            self.count("process ended before it was seen", addresses.len());
             return FxHashMap::default();
         }
-        let source = Source::Process(source::Process {
-            debug_syms: false,
-            map_files: alive,
-            ..source::Process::new(Pid::from(pid))
-        });
-        self.look_up(&source, addresses, |symbol| {
+        let source = |map_files| {
+            Source::Process(source::Process {
+                debug_syms: false,
+                map_files,
+                ..source::Process::new(Pid::from(pid))
+            })
+        };
+        // A living process's own view of its files is the right one in every mount namespace, but
+        // takes CAP_SYS_ADMIN; their paths have to do without.
+        let sources = [source(true), source(false)];
+        let sources = if alive { &sources[..] } else { &sources[1..] };
+        self.look_up(sources, addresses, |symbol| {
             symbol.size.map_or(0, |size| size as u64)
         })
     }
 
+    /// Asks the first source that can be read.
     fn look_up(
         &mut self,
-        source: &Source<'_>,
+        sources: &[Source<'_>],
         addresses: &[u64],
-        size_of: impl Fn(&blazesym::symbolize::Sym<'_>) -> u64,
+        size_of: impl Fn(&Sym<'_>) -> u64,
     ) -> FxHashMap<u64, Symbol> {
         let mut symbols = FxHashMap::default();
-        let Ok(answers) = self.blazesym.symbolize(source, Input::AbsAddr(addresses)) else {
-            *self.unnamed.entry("no symbols could be read").or_default() += addresses.len() as u64;
-            return symbols;
-        };
-        for (address, answer) in addresses.iter().zip(answers) {
+        let mut unknown = Vec::new();
+        let answers = sources.iter().find_map(|source| {
+            self.blazesym
+                .symbolize(source, Input::AbsAddr(addresses))
+                .ok()
+        });
+        for (address, answer) in addresses.iter().zip(answers.iter().flatten()) {
             match answer {
                 Symbolized::Sym(symbol) => {
                     let module = symbol.module.as_ref().map(|path| {
-                        let name = std::path::Path::new(path).file_name().unwrap_or(path);
+                        let name = Path::new(path).file_name().unwrap_or(path);
                         name.to_string_lossy().into_owned()
                     });
-                    let size = size_of(&symbol);
                     symbols.insert(
                         *address,
                         Symbol {
-                            name: Some(symbol.name.into_owned()),
+                            name: Some(symbol.name.clone().into_owned()),
                             module,
                             offset: symbol.offset as u64,
-                            size,
+                            size: size_of(symbol),
                         },
                     );
                 }
-                Symbolized::Unknown(reason) => {
-                    *self.unnamed.entry(explain(reason)).or_default() += 1;
-                }
+                Symbolized::Unknown(reason) => unknown.push(explain(*reason)),
             }
         }
+        let answered = answers.is_some();
+        drop(answers);
+        for reason in unknown {
+            self.count(reason, 1);
+        }
+        if !answered {
+            self.count("no symbols could be read", addresses.len());
+        }
         symbols
+    }
+
+    fn count(&mut self, reason: &'static str, addresses: usize) {
+        *self.unnamed.entry(reason).or_default() += addresses as u64;
     }
 
     /// How many distinct addresses got no name, by reason.

@@ -48,6 +48,34 @@ enum Place {
     StandardOutput,
 }
 
+impl Place {
+    fn at(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::StandardOutput);
+        }
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if path.exists() && !path.is_file() {
+            return OpenOptions::new()
+                .write(true)
+                .open(path)
+                .map(Self::Existing);
+        }
+        if path.exists() {
+            // A file that may not be written is not to be replaced either.
+            OpenOptions::new().append(true).open(path)?;
+        }
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        tempfile::Builder::new()
+            .prefix(".stackwalk-")
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder.unwrap_or(Path::new(".")))
+            .map(Self::New)
+            .map_err(plain)
+    }
+}
+
 /// A result file to be written.
 pub(super) struct OutputFile {
     path: PathBuf,
@@ -59,34 +87,12 @@ impl OutputFile {
     /// Makes sure that `path` can be written.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         let format = Format::of(path)?;
-        let cannot_write = || format!("cannot write `{}`", path.display());
-        let place = if path == Path::new("-") {
-            Place::StandardOutput
-        } else if path.is_dir() {
-            anyhow::bail!("cannot write `{}`: it is a directory", path.display());
-        } else if path.exists() && !path.is_file() {
-            let file = OpenOptions::new()
-                .write(true)
-                .open(path)
-                .with_context(cannot_write)?;
-            Place::Existing(file)
-        } else {
-            if path.exists() {
-                // A file that may not be written is not to be replaced either.
-                OpenOptions::new()
-                    .append(true)
-                    .open(path)
-                    .with_context(cannot_write)?;
-            }
-            let folder = path.parent().filter(|folder| *folder != Path::new(""));
-            let file = tempfile::Builder::new()
-                .prefix(".stackwalk-")
-                .permissions(Permissions::from_mode(0o666))
-                .tempfile_in(folder.unwrap_or(Path::new(".")))
-                .map_err(plain)
-                .with_context(cannot_write)?;
-            Place::New(file)
-        };
+        let place = Place::at(path).map_err(|error| {
+            anyhow::anyhow!(
+                "cannot write `{}`: {error}; `-o FILE` writes to another place",
+                path.display()
+            )
+        })?;
         Ok(Self {
             path: path.to_owned(),
             format,
@@ -125,12 +131,12 @@ impl OutputFile {
     }
 }
 
-/// The system's reason without the path of the temporary file, which would only confuse.
+/// The system's reason without the path of the temporary file, which would only confuse. tempfile
+/// puts it behind the reason and has no other way to the reason alone.
 fn plain(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|with_path| with_path.source());
-    let inner = inner.and_then(|source| source.downcast_ref::<io::Error>());
-    match inner.unwrap_or(&error).raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((reason, _)) => io::Error::new(error.kind(), reason),
         None => error,
     }
 }

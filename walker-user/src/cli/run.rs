@@ -86,7 +86,12 @@ pub(super) fn sample(
         .vmlinux
         .as_deref()
         .map(|path| {
-            KernelImage::open(path).with_context(|| format!("--vmlinux {}", path.display()))
+            KernelImage::open(path).with_context(|| {
+                format!(
+                    "--vmlinux {} is not the vmlinux or vmlinuz of a kernel",
+                    path.display()
+                )
+            })
         })
         .transpose()?;
     let waiting = match target.command.split_first() {
@@ -101,6 +106,8 @@ pub(super) fn sample(
         .build()
         .context("cannot start the event loop")?;
     runtime.block_on(async {
+        // Before anything else, so that no signal can end it half way and leave something behind.
+        let signals = Signals::new()?;
         let session = Session::open(&SessionOptions {
             target: &resolved,
             waiting_pid: waiting.as_ref().map(WaitingCommand::pid),
@@ -121,7 +128,7 @@ pub(super) fn sample(
             .command
             .first()
             .map(|name| name.display().to_string());
-        run.to_end(waiting, name.unwrap_or_default(), observer)
+        run.until_finished(waiting, name.unwrap_or_default(), signals, observer)
             .await
     })
 }
@@ -134,25 +141,26 @@ struct Run {
 }
 
 impl Run {
-    async fn to_end(
+    async fn until_finished(
         mut self,
         waiting: Option<WaitingCommand>,
         command_name: String,
+        mut signals: Signals,
         observer: &mut impl Observer,
     ) -> anyhow::Result<Finished> {
-        // Before anything is started, so that no signal can end it half way.
-        let mut signals = Signals::new()?;
         observer.prepare(&mut self.session)?;
+        anyhow::ensure!(
+            !signals.came_already().await,
+            "ended by a signal before the sampling began; nothing was written"
+        );
         self.session
             .start()
             .context("cannot start the perf events")?;
         let started = Instant::now();
         let mut child = match waiting {
-            Some(waiting) => Some(
-                waiting
-                    .release()
-                    .with_context(|| format!("cannot run `{command_name}`"))?,
-            ),
+            Some(waiting) => Some(waiting.release().with_context(|| {
+                format!("cannot run `{command_name}` (is it there and executable?)")
+            })?),
             None => None,
         };
         let ended_itself = self
@@ -286,5 +294,19 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             child: listen(SignalKind::child())?,
         })
+    }
+
+    /// Whether one that ends the sampling has come while it was set up.
+    async fn came_already(&mut self) -> bool {
+        let stop = async {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+        };
+        // Signals are noticed only while the event loop waits, so it has to wait a little.
+        tokio::time::timeout(Duration::from_millis(1), stop)
+            .await
+            .is_ok()
     }
 }

@@ -141,9 +141,8 @@ pub(super) fn lines(
         conditions.frequency as f64 * conditions.cpus as f64 * conditions.duration.as_secs_f64();
     if (totals.taken as f64) < expected * SHORTFALL {
         lines.push(format!(
-            "note     the event fired less often than {:.0} times: it may not on CPUs that sleep \
-             or while interrupts are off",
-            expected
+            "note     the event fired less often than {expected:.0} times: it may not on CPUs that \
+             sleep or while interrupts are off"
         ));
     }
     if counters.targets_missed > 0 {

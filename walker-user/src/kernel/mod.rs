@@ -6,6 +6,7 @@
 pub mod bpf_text;
 pub mod image;
 pub mod kallsyms;
+pub mod kcore;
 pub mod memory;
 pub mod offsets;
 pub mod orc_source;

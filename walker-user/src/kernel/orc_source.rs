@@ -159,6 +159,21 @@ pub struct RawOrc {
 }
 
 impl RawOrc {
+    /// Finds the kernel's own arrays and reads them.
+    ///
+    /// # Errors
+    /// If they cannot be found or read.
+    pub fn find(
+        memory: &mut impl KernelMemory,
+        symbols: &Kallsyms,
+    ) -> Result<Self, OrcSourceError> {
+        let location = match by_symbols(symbols) {
+            Some(location) => location,
+            None => by_operands(memory, symbols)?,
+        };
+        Self::read(memory, location)
+    }
+
     /// Reads the arrays from memory.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use walker_common::{StackKind, maps::CpuStacks};
 use super::{
     image::KernelImage,
     kallsyms::Kallsyms,
+    kcore::Kcore,
     memory::CpuProbe,
     offsets::Offsets,
     orc_source::{self, OrcSourceError, RawOrc},
@@ -85,19 +86,18 @@ impl RunningKernel {
         let Some(bits) = self.offsets.orc else {
             return Ok(());
         };
-        let raw = match (image, orc_source::by_symbols(&self.symbols)) {
-            (Some(image), _) => {
-                let stext = self
-                    .symbols
-                    .address("_stext")
-                    .ok_or(OrcSourceError::NoSymbols)?;
-                RawOrc::from_image(image, stext)?
+        let raw = match image {
+            Some(image) => {
+                let stext = self.symbols.address("_stext");
+                RawOrc::from_image(image, stext.ok_or(OrcSourceError::NoSymbols)?)?
             }
-            (None, Some(location)) => RawOrc::read(probe, location)?,
-            (None, None) => {
-                let location = orc_source::by_operands(probe, &self.symbols)?;
-                RawOrc::read(probe, location)?
-            }
+            None => RawOrc::find(probe, &self.symbols).or_else(|error| {
+                // What a BPF program cannot read, another way to kernel memory may.
+                match Kcore::of_running_kernel() {
+                    Ok(mut kcore) => RawOrc::find(&mut kcore, &self.symbols),
+                    Err(_) => Err(error),
+                }
+            })?,
         };
         let has_link = self.cpus.iter().flatten().any(|cpu| cpu.irq_stack_has_link);
         let format = raw.format(bits, has_link)?;

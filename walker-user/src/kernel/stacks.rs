@@ -198,3 +198,7 @@ fn exception_kind(member: &str) -> Option<StackKind> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "stacks_tests.rs"]
+mod tests;

@@ -82,9 +82,8 @@ impl SamplingEvent {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the call has just returned this descriptor and nothing else owns it.
-        Ok(Self {
-            fd: unsafe { OwnedFd::from_raw_fd(fd) },
-        })
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd })
     }
 
     /// Makes the event run a perf_event program.

@@ -12,7 +12,7 @@ use super::decompress::Compression;
 #[non_exhaustive]
 pub enum ImageError {
     /// The file could not be opened or read.
-    #[error("cannot read kernel image {}: {source}", path.display())]
+    #[error("cannot read kernel image {}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
