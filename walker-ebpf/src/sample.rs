@@ -269,22 +269,23 @@ fn copy_stacks(record: *mut Record, used: usize) -> usize {
             break;
         }
         visited |= bit;
-        let status = if length > MAX_SEGMENT_BYTES as u64
-            || used > CHAIN_BYTES + MAX_DATA_BYTES - MAX_SEGMENT_BYTES
-        {
-            SegmentStatus::NoRoom
-        } else {
-            let result = unsafe {
-                let to = (&raw mut (*record).data).cast::<u8>().add(used);
-                bpf_probe_read_kernel(to.cast(), length as u32, sp as *const core::ffi::c_void)
-            };
-            if result < 0 {
-                SegmentStatus::Unreadable
+        // The buffer has CHAIN_BYTES more than this allows for: older verifiers lose track of the
+        // rounding below and take `used` to be a few bytes larger than it can be.
+        let status =
+            if length > MAX_SEGMENT_BYTES as u64 || used > MAX_DATA_BYTES - MAX_SEGMENT_BYTES {
+                SegmentStatus::NoRoom
             } else {
-                used += (length as usize + 7) & !7;
-                SegmentStatus::Captured
-            }
-        };
+                let result = unsafe {
+                    let to = (&raw mut (*record).data).cast::<u8>().add(used);
+                    bpf_probe_read_kernel(to.cast(), length as u32, sp as *const core::ffi::c_void)
+                };
+                if result < 0 {
+                    SegmentStatus::Unreadable
+                } else {
+                    used += (length as usize + 7) & !7;
+                    SegmentStatus::Captured
+                }
+            };
         unsafe { (*segment).status = status as u8 };
         if found.next_sp_below_end == 0 {
             break;

@@ -180,7 +180,19 @@ impl Object {
         self.log.flush();
     }
 
-    /// Loads a perf_event program, if that was not done before, and puts it on `event`.
+    /// Loads a perf_event program, if that was not done before.
+    ///
+    /// # Errors
+    /// If the kernel refuses it.
+    pub fn load_perf(&mut self, name: &'static str) -> Result<&mut PerfEvent, ObjectError> {
+        let program: &mut PerfEvent = self.program(name)?;
+        if program.fd().is_err() {
+            program.load().map_err(|error| refused(name, error))?;
+        }
+        Ok(program)
+    }
+
+    /// Puts a perf_event program on `event`.
     ///
     /// # Errors
     /// If the kernel refuses the program or the event already has one.
@@ -189,10 +201,7 @@ impl Object {
         name: &'static str,
         event: &SamplingEvent,
     ) -> Result<(), ObjectError> {
-        let program: &mut PerfEvent = self.program(name)?;
-        if program.fd().is_err() {
-            program.load().map_err(|error| refused(name, error))?;
-        }
+        let program = self.load_perf(name)?;
         let fd = program
             .fd()
             .map_err(|error| ObjectError::Program { name, error })?;

@@ -2,6 +2,8 @@
 
 use std::{fs, io::Write, process::ExitCode};
 
+use walker_common::maps::names;
+
 use crate::{
     btf::Btf,
     capture::{
@@ -95,7 +97,12 @@ pub(super) fn doctor() -> anyhow::Result<ExitCode> {
     events(&mut report)?;
     types_and_symbols(&mut report)?;
 
-    let prepared = prepare(false, false, None, ring_size(1, Some(0)));
+    let prepared = prepare(false, false, None, ring_size(1, Some(0))).and_then(|mut prepared| {
+        for program in [names::PROG_CAPTURE, names::PROG_ORACLE] {
+            prepared.object.load_perf(program)?;
+        }
+        Ok(prepared)
+    });
     let prepared = report.judge("BPF programs", prepared, |_| "load and run".to_owned())?;
     if let Some(prepared) = prepared {
         kernel(&mut report, prepared)?;
