@@ -28,6 +28,9 @@ const MAX_ENTRIES: u64 = 4_000_000;
 /// The kernel image is mapped from here on (`__START_KERNEL_map`); its addresses are
 /// sign-extended 32-bit numbers.
 const KERNEL_IMAGE_BEGIN: u64 = 0xffff_ffff_8000_0000;
+/// ... to here at most (`KERNEL_IMAGE_SIZE` with KASLR). Above it, the displacements of calls would
+/// pass for addresses.
+const KERNEL_IMAGE_END: u64 = 0xffff_ffff_c000_0000;
 /// The most modules that are looked at.
 const MAX_MODULES: usize = 4096;
 
@@ -113,7 +116,7 @@ fn find_in_code(code: &[u8]) -> Result<OrcLocation, OrcSourceError> {
         .windows(4)
         .filter_map(|window| window.first_chunk().copied())
         .map(|window| i64::from(i32::from_le_bytes(window)) as u64)
-        .filter(|address| *address >= KERNEL_IMAGE_BEGIN)
+        .filter(|address| (KERNEL_IMAGE_BEGIN..KERNEL_IMAGE_END).contains(address))
         .collect();
     addresses.sort_unstable();
     addresses.dedup();

@@ -43,6 +43,19 @@ fn no_solution_and_two_solutions_are_errors() {
     assert!(matches!(two, OrcSourceError::Operands { solutions: 2 }));
 }
 
+/// Displacements that stood near the unwinder of a 6.18 kernel and fitted each other as its table
+/// addresses do.
+#[test]
+fn displacements_of_calls_are_no_addresses() {
+    let calls = [
+        0xffff_ffff_fb68_850f,
+        0xffff_ffff_fc20_850f,
+        0xffff_ffff_fd34_850f,
+    ];
+    let code = code_with(&[&calls[..], &[IPS, ENTRIES, END]].concat());
+    assert_eq!(find_in_code(&code).unwrap().ips, IPS);
+}
+
 fn raw(sp_reg: u8) -> RawOrc {
     RawOrc {
         ips_address: 0,
