@@ -58,9 +58,9 @@ impl<'a> StackCursor<'a> {
         self.memory
     }
 
-    /// The stack the cursor is on.
-    pub(super) fn info(&self) -> Option<StackInfo> {
-        self.info
+    /// The kind of the stack the cursor is on.
+    pub(super) fn kind(&self) -> StackKind {
+        self.info.map_or(StackKind::Unknown, |info| info.kind)
     }
 
     /// The kinds entered so far.
@@ -80,16 +80,25 @@ impl<'a> StackCursor<'a> {
     }
 
     /// Whether these bytes are on the current stack.
+    #[inline]
     pub(super) fn holds(&self, address: u64, length: u64) -> bool {
         self.info.is_some_and(|info| info.on_stack(address, length))
     }
 
     /// Makes sure that `length` bytes at `address` are on the current stack, or enters the one
     /// that holds them.
+    #[inline]
     pub(super) fn allow(&mut self, address: u64, length: u64) -> Result<(), StopReason> {
         if self.holds(address, length) {
-            return Ok(());
+            Ok(())
+        } else {
+            self.enter(address, length)
         }
+    }
+
+    /// The rare part of [`StackCursor::allow`].
+    #[cold]
+    fn enter(&mut self, address: u64, length: u64) -> Result<(), StopReason> {
         match self
             .stacks
             .get_stack_info(self.memory, address, Some(&mut self.visited))

@@ -15,6 +15,8 @@ use super::{
 
 /// Offset of `bp` in `struct pt_regs`.
 const PT_REGS_BP: u64 = 4 * 8;
+/// The saved frame pointer and the return address.
+const CALL_FRAME_BYTES: u64 = 16;
 
 /// Walks from the registers of the event; the event's own frame is already in `frames`.
 pub(super) fn walk(
@@ -25,59 +27,56 @@ pub(super) fn walk(
     frames: &mut Vec<Frame>,
 ) -> StopReason {
     let mut bp = event.bp;
-    let mut last_slot = event.sp;
+    // What was read last ends here; on the same stack, the next frame must not be below.
+    let mut above = event.sp;
     loop {
-        // Every frame but the last of a stack lies above its callee, so this bound is met only by
-        // a chain that loops between stacks' register sets.
+        // Every frame lies above its callee or on a stack not entered before, so no walk gets to
+        // this bound unless stacks overlap.
         if budget == 0 {
             return StopReason::NoProgress { sp: bp };
         }
         budget -= 1;
         let result = if bp & 1 != 0 {
-            step_regs(&mut cursor, bp & !1)
+            step_regs(&mut cursor, bp & !1, above)
         } else {
-            step_call(&mut cursor, bp, last_slot)
+            step_call(&mut cursor, bp, above)
         };
-        let (frame, next_bp) = match result {
+        let (frame, next_bp, end) = match result {
             Ok(found) => found,
             Err(stop) => return stop,
         };
         if !text.contains(frame.ip) {
             return StopReason::BadReturnAddress { ip: frame.ip };
         }
-        last_slot = frame.sp;
+        above = end;
         bp = next_bp;
         frames.push(frame);
     }
 }
 
-fn step_call(
-    cursor: &mut StackCursor<'_>,
-    bp: u64,
-    last_slot: u64,
-) -> Result<(Frame, u64), StopReason> {
-    let before = cursor.info().map(|info| info.kind);
-    if bp == 0 && before == Some(StackKind::Task) {
+/// A frame, the frame pointer of its caller, and where what was read ends.
+type Found = (Frame, u64, u64);
+
+fn step_call(cursor: &mut StackCursor<'_>, bp: u64, above: u64) -> Result<Found, StopReason> {
+    if bp == 0 && cursor.kind() == StackKind::Task {
         return Err(StopReason::EndOfStack);
     }
-    cursor.allow(bp, 16)?;
-    if cursor.info().map(|info| info.kind) == before && bp < last_slot {
-        return Err(StopReason::NoProgress { sp: bp });
-    }
+    move_up(cursor, bp, CALL_FRAME_BYTES, above)?;
     let next_bp = cursor.captured(bp)?;
     let ip = cursor.captured(bp.wrapping_add(8))?;
+    let end = bp.wrapping_add(CALL_FRAME_BYTES);
     let frame = Frame {
         ip,
-        sp: bp.wrapping_add(16),
-        stack: cursor.kind_at(bp),
+        sp: end,
+        stack: cursor.kind(),
         source: FrameSource::FramePointer,
         reliable: true,
     };
-    Ok((frame, next_bp))
+    Ok((frame, next_bp, end))
 }
 
-fn step_regs(cursor: &mut StackCursor<'_>, regs: u64) -> Result<(Frame, u64), StopReason> {
-    cursor.allow(regs, PT_REGS_BYTES)?;
+fn step_regs(cursor: &mut StackCursor<'_>, regs: u64, above: u64) -> Result<Found, StopReason> {
+    move_up(cursor, regs, PT_REGS_BYTES, above)?;
     let interrupted = cursor.iret_frame(regs.wrapping_add(PT_REGS_IP))?;
     if interrupted.user_mode {
         return Err(StopReason::UserMode);
@@ -90,5 +89,21 @@ fn step_regs(cursor: &mut StackCursor<'_>, regs: u64) -> Result<(Frame, u64), St
         source: FrameSource::FramePointerRegs,
         reliable: true,
     };
-    Ok((frame, next_bp))
+    Ok((frame, next_bp, regs.wrapping_add(PT_REGS_BYTES)))
+}
+
+/// Makes sure that the bytes may be read, and are not below `above` on the same stack
+/// (`update_stack_state()`).
+fn move_up(
+    cursor: &mut StackCursor<'_>,
+    address: u64,
+    length: u64,
+    above: u64,
+) -> Result<(), StopReason> {
+    let before = cursor.kind();
+    cursor.allow(address, length)?;
+    if cursor.kind() == before && address < above {
+        return Err(StopReason::NoProgress { sp: address });
+    }
+    Ok(())
 }

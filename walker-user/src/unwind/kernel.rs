@@ -86,8 +86,10 @@ impl KernelTables {
 /// Walks the kernel stacks of one sample and appends its frames, leaf first, to `frames`, which
 /// the caller empties and reuses.
 ///
-/// At most one frame is made for each captured word, plus one for the event itself, so with a
-/// vector that has grown once nothing is allocated.
+/// The exact part has at most one frame for each captured word, plus one for the event itself. The
+/// scan that may follow adds at most one for each captured word on each stack it enters, and as
+/// stacks do not overlap, that is one for each word. So with a vector that has grown once nothing
+/// is allocated.
 pub fn walk(
     tables: &KernelTables,
     event: &Registers,
@@ -117,7 +119,9 @@ pub fn walk(
     let mut state = OrcState::new(event, cursor);
     let stop = walk_orc(tables, &mut state, words, frames);
     if !stop.is_complete() {
-        scan(&state.cursor, state.sp, state.bp, &tables.text, frames);
+        // From the last frame that was found: what the failed step made of sp is worth nothing.
+        let sp = frames.last().map_or(event.sp, |frame| frame.sp);
+        scan(&state.cursor, sp, &tables.text, frames);
     }
     stop
 }
@@ -157,27 +161,20 @@ fn walk_orc(
             None if state.ip == 0 => (OrcEntry::RETURN_ADDRESS_AT_SP, FrameSource::Orc),
             None => (OrcEntry::FRAME_POINTER, FrameSource::FramePointer),
         };
-        let source = match state.step(&entry, call_source) {
-            Step::Frame(source) => source,
+        let (source, stack) = match state.step(&entry, call_source) {
+            Step::Frame(source, stack) => (source, stack),
             Step::Stop(StopReason::NoUnwindInfo { .. }) if state.leave_thunk(&entry_at) => {
-                FrameSource::Thunk
+                (FrameSource::Thunk, state.cursor.kind())
             }
             Step::Stop(stop) => return stop,
         };
         if !tables.text.contains(state.ip) {
             return StopReason::BadReturnAddress { ip: state.ip };
         }
-        // A return address counts for the stack it lies on; an interrupted frame for the stack it
-        // was using.
-        let at = if source == FrameSource::OrcRegs {
-            state.sp
-        } else {
-            state.sp.wrapping_sub(8)
-        };
         frames.push(Frame {
             ip: state.ip,
             sp: state.sp,
-            stack: state.cursor.kind_at(at),
+            stack,
             source,
             reliable: true,
         });

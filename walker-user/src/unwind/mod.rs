@@ -11,6 +11,8 @@ pub mod memory;
 pub mod orc;
 mod orc_walk;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

@@ -3,7 +3,7 @@
 //! The order of the checks is that of `unwind_next_frame()`, `arch/x86/kernel/unwind_orc.c`
 //! (6.18), so that both arrive at the same frames. Unlike the kernel, every end has its reason.
 
-use walker_common::wire::Registers;
+use walker_common::{StackKind, wire::Registers};
 
 use super::{
     FrameSource, StopReason,
@@ -47,8 +47,9 @@ pub(super) struct OrcState<'a> {
 
 /// What a step led to.
 pub(super) enum Step {
-    /// The caller's frame.
-    Frame(FrameSource),
+    /// The caller's frame: how it was found, and the stack it counts for. For a return address
+    /// that is the stack it lies on, for an interrupted frame the one it was using.
+    Frame(FrameSource, StackKind),
     /// The end.
     Stop(StopReason),
 }
@@ -83,12 +84,13 @@ impl<'a> OrcState<'a> {
             OrcKind::EndOfStack => return Ok(Step::Stop(StopReason::EndOfStack)),
             OrcKind::Call | OrcKind::Regs | OrcKind::RegsPartial => {}
         }
+        let code = self.ip;
         let previous_sp = self.sp;
-        let previous_kind = self.cursor.info().map(|info| info.kind);
+        let previous_kind = self.cursor.kind();
         self.signal = entry.signal;
         let cfa = self.cfa(entry)?;
 
-        let source = match entry.kind {
+        let (source, return_slot) = match entry.kind {
             OrcKind::Regs => {
                 // The kernel asks for the whole set to be on the stack before it reads any of it.
                 self.cursor.allow(cfa, PT_REGS_BYTES)?;
@@ -99,7 +101,7 @@ impl<'a> OrcState<'a> {
                 (self.ip, self.sp) = (frame.ip, frame.sp);
                 self.full = Some(SavedRegisters::At(cfa));
                 self.previous = None;
-                FrameSource::OrcRegs
+                (FrameSource::OrcRegs, None)
             }
             OrcKind::RegsPartial => {
                 let frame = self.cursor.iret_frame(cfa)?;
@@ -111,14 +113,14 @@ impl<'a> OrcState<'a> {
                     self.previous = self.full;
                 }
                 self.full = None;
-                FrameSource::OrcRegs
+                (FrameSource::OrcRegs, None)
             }
             _ => {
                 self.ip = self.cursor.word(cfa.wrapping_sub(8))?;
                 self.sp = cfa;
                 self.full = None;
                 self.previous = None;
-                call_source
+                (call_source, Some(self.cursor.kind()))
             }
         };
 
@@ -126,14 +128,17 @@ impl<'a> OrcState<'a> {
             OrcRegister::PrevSp => self.cursor.word(offset(cfa, entry.bp_offset))?,
             OrcRegister::Bp => self.cursor.word(offset(self.bp, entry.bp_offset))?,
             OrcRegister::Undefined => self.saved(pt_regs::BP).unwrap_or(self.bp),
-            _ => return Err(StopReason::NoUnwindInfo { ip: self.ip }),
+            _ => return Err(StopReason::NoUnwindInfo { ip: code }),
         };
 
-        let kind = self.cursor.info().map(|info| info.kind);
-        if kind == previous_kind && self.cursor.holds(self.sp, 8) && self.sp <= previous_sp {
+        if self.cursor.kind() == previous_kind
+            && self.cursor.holds(self.sp, 8)
+            && self.sp <= previous_sp
+        {
             return Err(StopReason::NoProgress { sp: self.sp });
         }
-        Ok(Step::Frame(source))
+        let stack = return_slot.unwrap_or_else(|| self.cursor.kind_at(self.sp));
+        Ok(Step::Frame(source, stack))
     }
 
     /// Leaves a retpoline thunk, which has no unwind information, for the function that called it.
@@ -148,7 +153,9 @@ impl<'a> OrcState<'a> {
         &mut self,
         entry_at: &impl Fn(u64) -> Option<(u64, OrcEntry)>,
     ) -> bool {
-        let interrupted = self.ip == self.event.ip && self.sp == self.event.sp;
+        if self.ip != self.event.ip || self.sp != self.event.sp {
+            return false;
+        }
         let (Ok(inner), Ok(caller)) = (
             self.cursor.word(self.sp),
             self.cursor.word(self.sp.wrapping_add(8)),
@@ -159,7 +166,7 @@ impl<'a> OrcState<'a> {
         let in_thunk = entry_start(self.ip).is_some() && entry_start(inner) == entry_start(self.ip);
         let from_call =
             entry_at(caller.wrapping_sub(1)).is_some_and(|(_, entry)| entry.kind == OrcKind::Call);
-        if !interrupted || !from_call || !(in_thunk || self.is_in_register(inner)) {
+        if !from_call || !(in_thunk || self.is_in_register(inner)) {
             return false;
         }
         self.ip = caller;

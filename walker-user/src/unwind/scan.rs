@@ -11,22 +11,17 @@ use crate::classify::{
     dump::{Mode, Start, TraceFrame, TraceVisitor, dump_trace},
 };
 
-/// Scans from `sp` to the end of its stack and on through the stacks not walked before.
-pub(super) fn scan(
-    cursor: &StackCursor<'_>,
-    sp: u64,
-    bp: u64,
-    text: &TextMap,
-    frames: &mut Vec<Frame>,
-) {
+/// Scans from `sp` to the end of its stack and on through the stacks not walked before. If `sp`
+/// itself is on a stack that the walk had left, there is nothing to scan.
+pub(super) fn scan(cursor: &StackCursor<'_>, sp: u64, text: &TextMap, frames: &mut Vec<Frame>) {
     let mut collector = Collector {
         walked: cursor.visited(),
-        first: true,
+        unfinished: Some(cursor.kind()),
         stack: StackKind::Unknown,
         frames,
     };
-    // The interrupted instruction is a frame already; a null one adds none.
-    let start = Start { ip: 0, sp, bp };
+    // The frame pointer would only tell reliable frames from others, and here none is.
+    let start = Start { ip: 0, sp, bp: 0 };
     let is_text = |ip| text.contains(ip);
     // How the scan ends says nothing new: the walk's own stop reason is the one that counts.
     let _end = dump_trace(
@@ -41,30 +36,33 @@ pub(super) fn scan(
 
 struct Collector<'f> {
     walked: VisitMask,
-    first: bool,
+    /// The stack on which the walk ended, until the scan has begun.
+    unfinished: Option<StackKind>,
     stack: StackKind,
     frames: &'f mut Vec<Frame>,
 }
 
 impl TraceVisitor for Collector<'_> {
     fn stack_begin(&mut self, info: &StackInfo) -> ControlFlow<()> {
-        // The scan begins on the stack where the walk ended; any other that was walked is done.
-        if !self.first && self.walked.contains(info.kind) {
+        let unfinished = self.unfinished.take() == Some(info.kind);
+        if !unfinished && self.walked.contains(info.kind) {
             return ControlFlow::Break(());
         }
-        self.first = false;
         self.stack = info.kind;
         ControlFlow::Continue(())
     }
 
     fn frame(&mut self, frame: &TraceFrame) -> ControlFlow<()> {
-        self.frames.push(Frame {
-            ip: frame.address,
-            sp: frame.slot.unwrap_or(0),
-            stack: self.stack,
-            source: FrameSource::Scan,
-            reliable: false,
-        });
+        // Without a slot it is the interrupted instruction, which is a frame already.
+        if let Some(slot) = frame.slot {
+            self.frames.push(Frame {
+                ip: frame.address,
+                sp: slot,
+                stack: self.stack,
+                source: FrameSource::Scan,
+                reliable: false,
+            });
+        }
         ControlFlow::Continue(())
     }
 

@@ -1,0 +1,10 @@
+//! The walk over synthetic stacks: every rule, every end, every crossing, and random input.
+
+mod chains;
+mod frame_pointer;
+mod machine;
+mod properties;
+mod rules;
+mod scans;
+mod stops;
+mod thunks;
