@@ -4,6 +4,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write},
+    path::Path,
     process::{Command, ExitStatus, Stdio},
 };
 
@@ -15,7 +16,7 @@ pub(crate) fn stream(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .stdin(Stdio::null())
         .status()
-        .with_context(|| format!("cannot start `{name}`"))?;
+        .with_context(|| not_started(command))?;
     if !status.success() {
         bail!("`{name}` failed ({status})");
     }
@@ -34,7 +35,7 @@ pub(crate) fn stream_lines(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot start `{name}`"))?;
+        .with_context(|| not_started(command))?;
     if let Some(stdout) = child.stdout.take() {
         let mut stdout = BufReader::new(stdout);
         let mut bytes = Vec::new();
@@ -63,7 +64,7 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     let output = command
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("cannot start `{name}`"))?;
+        .with_context(|| not_started(command))?;
     if !output.status.success() {
         bail!(
             "`{name}` failed ({}): {}",
@@ -74,12 +75,22 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A command as a person would type it.
+/// A command as a person would type it: without the folder of the program.
 pub(crate) fn shown(command: &Command) -> String {
-    let mut text = command.get_program().to_string_lossy().into_owned();
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    let mut text = name.to_string_lossy().into_owned();
     for arg in command.get_args() {
         text.push(' ');
         text.push_str(&arg.to_string_lossy());
     }
     text
+}
+
+/// Why a command did not even start: here the folder matters.
+fn not_started(command: &Command) -> String {
+    format!(
+        "cannot start {}",
+        Path::new(command.get_program()).display()
+    )
 }

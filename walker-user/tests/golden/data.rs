@@ -6,10 +6,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use walker_common::{
-    StackKind,
-    wire::{SampleHeader, SegmentStatus},
-};
+use walker_common::StackKind;
 use walker_user::{
     capture::record::Sample,
     classify::{KnownStack, NextSp, StackSet, WordSize},
@@ -19,10 +16,6 @@ use walker_user::{
         orc::{OrcFormat, OrcTable, RAW_ENTRY_BYTES},
     },
 };
-use zerocopy::IntoBytes as _;
-
-/// Bytes of a record in one line of the file.
-const LINE_BYTES: usize = 64;
 
 /// An address or a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,7 +53,7 @@ pub(crate) struct Case {
     pub(crate) what: String,
     /// The expected stop reason.
     pub(crate) stop: String,
-    /// The expected frames, as [`line`] writes them; behind a `|` the name of the function.
+    /// The expected frames, as `line()` in `golden.rs` writes them; behind a `|` the name of the function.
     pub(crate) frames: Vec<String>,
     /// What the kernel's own unwinder found at the same event.
     pub(crate) kernel: Vec<Hex>,
@@ -181,45 +174,6 @@ impl Machine {
         let (regs, memory) = (sample.registers(), sample.memory());
         walk(&self.tables, regs, &stacks, &memory, frames)
     }
-}
-
-/// The record of a sample, without the room that the kernel's chain did not need.
-pub(crate) fn record_of(sample: &Sample<'_>) -> Vec<u8> {
-    let mut data: Vec<u8> = sample.kernel_chain().flat_map(u64::to_le_bytes).collect();
-    let mut header = *sample.header();
-    header.data_offset = (size_of::<SampleHeader>() + data.len()) as u32;
-    for segment in sample.segments() {
-        if segment.status == SegmentStatus::Captured {
-            data.extend(segment.bytes);
-            data.resize(data.len().next_multiple_of(8), 0);
-        }
-    }
-    header.size = (size_of::<SampleHeader>() + data.len()) as u32;
-    let mut record = header.as_bytes().to_vec();
-    record.extend(data);
-    record
-}
-
-/// A frame in one line.
-pub(crate) fn line(frame: &Frame) -> String {
-    format!(
-        "{:016x} sp {:016x} {} {}{}",
-        frame.ip,
-        frame.sp,
-        frame.stack.name(),
-        frame.source.name(),
-        if frame.reliable { "" } else { " ?" }
-    )
-}
-
-/// Bytes as lines of the file.
-pub(crate) fn to_lines(bytes: &[u8]) -> Vec<String> {
-    bytes.chunks(LINE_BYTES).map(to_hex).collect()
-}
-
-/// Bytes as text.
-pub(crate) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn from_hex(text: &str) -> anyhow::Result<Vec<u8>> {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use walker_common::wire::{SampleHeader, SegmentStatus};
 use walker_user::{
     capture::{
         record::Sample,
@@ -19,6 +20,7 @@ use walker_user::{
     },
     kernel::running::RunningKernel,
 };
+use zerocopy::IntoBytes as _;
 
 /// Samples a second on each CPU. Prime, so that it does not beat with the kernel's timers.
 const FREQUENCY: u64 = 4999;
@@ -121,4 +123,21 @@ fn memory(stop: &AtomicBool) -> anyhow::Result<()> {
         thread::sleep(Duration::from_millis(1));
     }
     Ok(())
+}
+
+/// The record of a sample, without the room that the kernel's chain did not need.
+pub(crate) fn record_of(sample: &Sample<'_>) -> Vec<u8> {
+    let mut data: Vec<u8> = sample.kernel_chain().flat_map(u64::to_le_bytes).collect();
+    let mut header = *sample.header();
+    header.data_offset = (size_of::<SampleHeader>() + data.len()) as u32;
+    for segment in sample.segments() {
+        if segment.status == SegmentStatus::Captured {
+            data.extend(segment.bytes);
+            data.resize(data.len().next_multiple_of(8), 0);
+        }
+    }
+    header.size = (size_of::<SampleHeader>() + data.len()) as u32;
+    let mut record = header.as_bytes().to_vec();
+    record.extend(data);
+    record
 }

@@ -1,0 +1,127 @@
+//! A capture through the library, with every sample walked and kept.
+
+use std::time::Instant;
+
+use tokio::runtime::{Builder, Runtime};
+use walker_common::maps::{Counters, names};
+use walker_user::{
+    capture::{
+        record::Sample,
+        session::{Session, SessionOptions},
+        target::Target,
+    },
+    kernel::running::RunningKernel,
+    unwind::{Frame, StopReason},
+};
+
+use crate::wait::LIMIT;
+
+/// A sample with its walk.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) cpu: u32,
+    pub(crate) comm: String,
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) stop: StopReason,
+}
+
+/// A running capture. The fields are dropped in this order: what the session registered with the
+/// event loop goes before the loop.
+pub(crate) struct Capture {
+    pub(crate) session: Session,
+    pub(crate) seen: Vec<Seen>,
+    runtime: Runtime,
+}
+
+/// The options most captures have.
+pub(crate) fn options(target: &Target) -> SessionOptions<'_> {
+    SessionOptions {
+        target,
+        waiting_pid: None,
+        frequency: 997,
+        keep_idle: false,
+        image: None,
+        ring_bytes: None,
+        program: names::PROG_CAPTURE,
+    }
+}
+
+impl Capture {
+    /// Sets up and starts a capture.
+    pub(crate) fn start(options: &SessionOptions<'_>) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let session = runtime.block_on(async { Session::open(options) }).unwrap();
+        session.start().unwrap();
+        Self {
+            session,
+            seen: Vec::new(),
+            runtime,
+        }
+    }
+
+    /// Takes samples until `done`, and fails the test if that does not come.
+    pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&[Seen]) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !done(&self.seen) {
+            assert!(
+                Instant::now() < deadline,
+                "not within {LIMIT:?}: {what}; {} samples, {:?}",
+                self.seen.len(),
+                self.session.counters().unwrap(),
+            );
+            self.wait();
+            let seen = &mut self.seen;
+            self.session
+                .drain(|kernel, sample| seen.push(Seen::new(kernel, sample)));
+        }
+    }
+
+    /// Waits until it is time to look into the ring buffer.
+    pub(crate) fn wait(&mut self) {
+        self.runtime.block_on(self.session.ready());
+    }
+
+    /// Stops, takes the samples that are left, and proves that every event is accounted for.
+    pub(crate) fn stop(&mut self) -> Counters {
+        self.session.stop().unwrap();
+        let seen = &mut self.seen;
+        while self
+            .session
+            .drain(|kernel, sample| seen.push(Seen::new(kernel, sample)))
+        {}
+        let counters = self.session.counters().unwrap();
+        assert_every_event_is_counted(&counters);
+        // Nothing in these tests makes a record that cannot be read.
+        assert_eq!(counters.delivered, self.seen.len() as u64, "{counters:?}");
+        counters
+    }
+}
+
+impl Seen {
+    pub(crate) fn new(kernel: &RunningKernel, sample: &Sample<'_>) -> Self {
+        let header = sample.header();
+        let mut frames = Vec::new();
+        let stop = kernel.walk(sample, &mut frames);
+        Self {
+            pid: header.pid,
+            tid: header.tid,
+            cpu: header.cpu,
+            comm: String::from_utf8_lossy(sample.comm()).into_owned(),
+            frames,
+            stop,
+        }
+    }
+}
+
+pub(crate) fn assert_every_event_is_counted(counters: &Counters) {
+    let lost = counters.lost_ring_full + counters.lost_no_scratch;
+    let filtered = counters.filtered_target + counters.filtered_idle;
+    assert!(counters.taken > 0);
+    assert_eq!(
+        counters.taken,
+        counters.delivered + lost + filtered,
+        "{counters:?}"
+    );
+}

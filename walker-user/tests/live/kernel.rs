@@ -1,0 +1,260 @@
+//! What is found out about the kernel, against what the kernel says by another way.
+
+use std::{mem, ops::Range};
+
+use libtest_mimic::Completion;
+use walker_common::StackKind;
+use walker_user::{
+    btf::Btf,
+    capture::{
+        object::Object,
+        session::{Prepared, online_cpus, prepare, ring_size},
+    },
+    classify::KnownStack,
+    kernel::{
+        kallsyms::Kallsyms,
+        memory::KernelMemory as _,
+        orc_source::{self, RawOrc},
+        stacks::CpuStackTable,
+    },
+};
+
+use crate::{Test, support::Place, test};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(the_per_cpu_data_is_that_of_each_cpu),
+    test!(the_stacks_have_their_sizes_and_do_not_overlap),
+    test!(the_stacks_are_shown),
+    test!(may be ignored: the_unwind_table_is_found_the_same_both_ways),
+    test!(the_unwind_table_is_whole),
+    test!(our_own_programs_are_on_the_list_of_bpf_text),
+    test!(the_doctor_finds_nothing_bad),
+];
+
+fn prepared() -> Prepared {
+    prepare(false, false, None, ring_size(1, Some(0))).unwrap()
+}
+
+/// The table of a CPU, which is there for every CPU that is online.
+fn table(prepared: &Prepared, cpu: u32) -> CpuStackTable {
+    let mut tables = prepared.kernel.cpus();
+    let (_, table) = tables.find(|(number, _)| *number == cpu).unwrap();
+    table.clone()
+}
+
+/// Keeps this thread on one CPU; it may go anywhere again when this is dropped.
+struct Pinned {
+    before: libc::cpu_set_t,
+}
+
+impl Pinned {
+    fn to(cpu: u32) -> Self {
+        // SAFETY: a CPU set is a plain array of bits, for which zeros are valid.
+        let (mut before, mut only): (libc::cpu_set_t, libc::cpu_set_t) =
+            unsafe { (mem::zeroed(), mem::zeroed()) };
+        // SAFETY: the pointers are to CPU sets of the size given, and `cpu` is below their size.
+        unsafe {
+            let size = size_of::<libc::cpu_set_t>();
+            assert_eq!(libc::sched_getaffinity(0, size, &raw mut before), 0);
+            libc::CPU_SET(cpu as usize, &mut only);
+            assert_eq!(libc::sched_setaffinity(0, size, &raw const only), 0);
+        }
+        Self { before }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let size = size_of::<libc::cpu_set_t>();
+        // SAFETY: the pointer is to a CPU set of the size given.
+        unsafe { libc::sched_setaffinity(0, size, &raw const self.before) };
+    }
+}
+
+fn the_per_cpu_data_is_that_of_each_cpu() {
+    let mut prepared = prepared();
+    let offsets = prepared.kernel.offsets.clone();
+    let read = |object: &mut Object, address: u64| object.read_u64(address).unwrap();
+    for cpu in online_cpus().unwrap() {
+        let base = table(&prepared, cpu).base;
+        let object = &mut prepared.object;
+        assert_eq!(object.read_u32(base + offsets.cpu_number).unwrap(), cpu);
+
+        // Asked on the CPU that this thread is kept on, the running task is this thread.
+        let _pinned = Pinned::to(cpu);
+        let facts = object.cpu_facts(cpu).unwrap().unwrap();
+        let tgid = object.read_u32(facts.task + offsets.task_tgid).unwrap();
+        assert_eq!(tgid, std::process::id());
+        // SAFETY: gettid has no preconditions.
+        let tid = unsafe { libc::gettid() }.cast_unsigned();
+        let pid = object.read_u32(facts.task + offsets.task_pid).unwrap();
+        assert_eq!(pid, tid);
+        assert_eq!(read(object, base + offsets.current_task), facts.task);
+        let stack = read(object, facts.task + offsets.task_stack);
+        assert_eq!(stack, facts.task_stack);
+        if let Some(top_of_stack) = offsets.top_of_stack {
+            let top = read(object, base + top_of_stack);
+            assert_eq!(top, facts.task_stack + offsets.thread_size);
+        }
+    }
+}
+
+fn the_stacks_have_their_sizes_and_do_not_overlap() {
+    let mut prepared = prepared();
+    let btf = Btf::of_running_kernel().unwrap();
+    let exception_stacks = btf.members_of("cea_exception_stacks").unwrap();
+    let size = |kind: StackKind| {
+        let member = match kind {
+            StackKind::Irq => return btf.size_of("irq_stack").unwrap(),
+            StackKind::Entry => return btf.size_of("entry_stack").unwrap(),
+            StackKind::DoubleFault => "DF_stack",
+            StackKind::Nmi => "NMI_stack",
+            StackKind::Debug => "DB_stack",
+            StackKind::MachineCheck => "MCE_stack",
+            StackKind::Vc => "VC_stack",
+            StackKind::Vc2 => "VC2_stack",
+            StackKind::Unknown | StackKind::Task | StackKind::SoftIrq => {
+                panic!("{kind:?} is no stack of a CPU of x86_64")
+            }
+        };
+        let member = exception_stacks.iter().find(|found| found.name == member);
+        member.unwrap().size_bytes
+    };
+    let mut all: Vec<Range<u64>> = Vec::new();
+    for cpu in online_cpus().unwrap() {
+        let stacks = table(&prepared, cpu).stacks;
+        for needed in [StackKind::Irq, StackKind::Entry, StackKind::Nmi] {
+            let of_kind = |stack: &&KnownStack| stack.kind == needed;
+            assert_eq!(stacks.iter().filter(of_kind).count(), 1, "{needed:?}");
+        }
+        for stack in &stacks {
+            assert_eq!(stack.end - stack.begin, size(stack.kind), "{stack:?}");
+            all.push(stack.begin..stack.end);
+        }
+        let facts = prepared.object.cpu_facts(cpu).unwrap().unwrap();
+        let task = facts.task_stack..facts.task_stack + prepared.kernel.offsets.thread_size;
+        assert!(
+            !all.iter().any(|stack| overlap(stack, &task)),
+            "the stack of a task is one of {stacks:?}"
+        );
+    }
+    // No two stacks of any CPUs share a byte, so those of two CPUs differ.
+    for (index, one) in all.iter().enumerate() {
+        for other in &all[index + 1..] {
+            assert!(!overlap(one, other), "{one:#x?} and {other:#x?}");
+        }
+    }
+}
+
+fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+fn the_stacks_are_shown() {
+    let run = Place::new().run(&["stacks"]);
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    let prepared = prepared();
+    for cpu in online_cpus().unwrap() {
+        assert!(run.stdout.contains(&format!("CPU {cpu} ")), "{run:?}");
+        for stack in table(&prepared, cpu).stacks {
+            let range = format!("{:#018x} {:#018x}", stack.begin, stack.end);
+            let line = run.stdout.lines().find(|line| line.contains(&range));
+            let line = line.unwrap_or_else(|| panic!("no {range} in {run:?}"));
+            assert!(line.contains(stack.kind.name()), "{line}");
+        }
+    }
+    assert!(run.stdout.contains("TASK"), "{run:?}");
+}
+
+fn the_unwind_table_is_found_the_same_both_ways() -> Completion {
+    let mut prepared = prepared();
+    let symbols = &prepared.kernel.symbols;
+    let Some(location) = orc_source::by_symbols(symbols) else {
+        return Completion::ignored_with("kallsyms of this kernel has no bounds of the ORC tables");
+    };
+    let by_operands = orc_source::by_operands(&mut prepared.object, symbols).unwrap();
+    assert_eq!(by_operands, location);
+    Completion::Completed
+}
+
+fn the_unwind_table_is_whole() {
+    let mut prepared = prepared();
+    let symbols = &prepared.kernel.symbols;
+    let location = orc_source::by_symbols(symbols)
+        .map_or_else(
+            || orc_source::by_operands(&mut prepared.object, symbols),
+            Ok,
+        )
+        .unwrap();
+    assert!(
+        (50_000..4_000_000).contains(&location.count),
+        "{} entries",
+        location.count
+    );
+    let raw = RawOrc::read(&mut prepared.object, location).unwrap();
+    let addresses: Vec<u64> = raw
+        .ips
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .zip((raw.ips_address..).step_by(4))
+        .map(|(offset, at)| at.wrapping_add_signed(i32::from_le_bytes(*offset).into()))
+        .collect();
+    assert_eq!(addresses.len() as u64, location.count);
+    assert!(addresses.is_sorted());
+
+    let text = symbols.kernel_text().unwrap();
+    let table = &prepared.kernel.tables.orc[0];
+    assert!(text.holds(table.begin()), "{:#x}", table.begin());
+    assert!(table.len() as u64 <= location.count);
+    assert!(table.len() as u64 > location.count / 2);
+    let unwinder = symbols.address("unwind_next_frame").unwrap();
+    assert!(table.find(unwinder).is_some());
+}
+
+fn our_own_programs_are_on_the_list_of_bpf_text() {
+    let mut prepared = prepared();
+    let image = prepared.kernel.symbols.kernel_text().unwrap();
+    let count = |list: &[walker_user::kernel::bpf_text::BpfSymbol]| {
+        list.iter()
+            .filter(|symbol| {
+                symbol.name.starts_with("bpf_prog_") && symbol.name.ends_with("_read_kernel")
+            })
+            .count()
+    };
+    let before = prepared.bpf_text();
+    assert!(count(&before) > 0, "{before:?}");
+    assert!(before.is_sorted_by_key(|symbol| symbol.range.begin));
+    assert!(!before.iter().any(|symbol| image.holds(symbol.range.begin)));
+    assert!(
+        before
+            .windows(2)
+            .all(|pair| pair[0].range.end <= pair[1].range.begin),
+        "{before:?}"
+    );
+
+    // More programs, more text. Another stackwalk on this machine may take its own away at the
+    // same moment, so this may need another look.
+    let mut others = Vec::new();
+    crate::wait::until("the list grows", || {
+        others.push(self::prepared());
+        count(&prepared.bpf_text()) > count(&before)
+    });
+
+    // What kallsyms shows of it is the same.
+    let symbols = Kallsyms::of_running_kernel().unwrap();
+    let now = prepared.bpf_text();
+    let known = |begin: &&u64| now.iter().any(|symbol| symbol.range.begin == **begin);
+    let shown = symbols.bpf_symbols();
+    assert!(
+        shown.iter().filter(known).count() * 2 >= shown.len(),
+        "the list has {now:?}, kallsyms {shown:x?}"
+    );
+}
+
+fn the_doctor_finds_nothing_bad() {
+    let run = Place::new().run(&["doctor"]);
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    assert!(run.stdout.contains("\nrecord works here\n"), "{run:?}");
+    assert!(!run.stdout.contains("BAD"), "{run:?}");
+}

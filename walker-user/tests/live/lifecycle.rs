@@ -1,0 +1,139 @@
+//! What ends a recording, and with which status.
+
+use std::{
+    process::Child,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Test,
+    counters::Events,
+    helper::{Copying, Programs, Role},
+    support::{Place, Run, Running},
+    test,
+    wait::{until, until_sampling},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(the_end_of_the_process_ends_it),
+    test!(a_process_that_nobody_collects_ends_it),
+    test!(the_end_of_the_time_ends_it),
+    test!(the_status_of_a_command_is_passed_on),
+    test!(sigint_ends_it),
+    test!(sigterm_ends_it),
+    test!(a_signal_ends_a_command_too),
+    test!(a_signal_before_the_first_sample_leaves_nothing_behind),
+];
+
+/// The recording ended well and `run.folded` is all that it left.
+fn assert_written(place: &Place, run: &Run, status: i32) {
+    assert_eq!(run.status.code(), Some(status), "{run:?}");
+    assert_eq!(place.files(), ["run.folded"], "{run:?}");
+    assert!(run.stderr.contains("wrote    run.folded\n"), "{run:?}");
+    Events::of(&run.stderr).assert_sum();
+}
+
+fn signal(child: &Child, signal: i32) {
+    let pid = child.id().cast_signed();
+    // SAFETY: the child has not been collected, so the ID is still its own.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+}
+
+fn recording(place: &Place, target: &[&str]) -> Running {
+    let arguments = [&["record", "-o", "run.folded"], target].concat();
+    Running::start(&mut place.stackwalk(&arguments))
+}
+
+fn the_end_of_the_process_ends_it() {
+    let mut target = Copying::start();
+    let place = Place::new();
+    let recording = recording(&place, &["-p", &target.0.id().to_string()]);
+    until_sampling(recording.child.id());
+    target.0.kill().unwrap();
+    drop(target);
+    let run = recording.wait();
+    assert_written(&place, &run, 0);
+    assert!(Events::of(&run.stderr).delivered > 0, "{run:?}");
+}
+
+fn a_process_that_nobody_collects_ends_it() {
+    let mut target = Copying::start();
+    let place = Place::new();
+    let recording = recording(&place, &["-p", &target.0.id().to_string()]);
+    until_sampling(recording.child.id());
+    target.0.kill().unwrap();
+    assert_written(&place, &recording.wait(), 0);
+}
+
+fn the_end_of_the_time_ends_it() {
+    let target = Copying::start();
+    let pid = target.0.id().to_string();
+    let begin = Instant::now();
+    let place = Place::new();
+    let run = recording(&place, &["-p", &pid, "-d", "1"]).wait();
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    assert_written(&place, &run, 0);
+    assert!(run.stderr.contains(" CPUs for 1."), "{run:?}");
+}
+
+fn the_status_of_a_command_is_passed_on() {
+    for (script, status) in [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)] {
+        let place = Place::new();
+        let run = recording(&place, &["--", "sh", "-c", script]).wait();
+        assert_written(&place, &run, status);
+    }
+}
+
+fn assert_ends_it(number: i32) {
+    let target = Copying::start();
+    let place = Place::new();
+    let recording = recording(&place, &["-p", &target.0.id().to_string()]);
+    until_sampling(recording.child.id());
+    signal(&recording.child, number);
+    let run = recording.wait();
+    assert_written(&place, &run, 0);
+    assert!(Events::of(&run.stderr).delivered > 0, "{run:?}");
+}
+
+fn sigint_ends_it() {
+    assert_ends_it(libc::SIGINT);
+}
+
+fn sigterm_ends_it() {
+    assert_ends_it(libc::SIGTERM);
+}
+
+fn a_signal_ends_a_command_too() {
+    let programs = Programs::new("swcommand");
+    let [program, role] = programs.command_line("swcommand", Role::Spin(120_000));
+    let place = Place::new();
+    let recording = recording(&place, &["--", &program, &role]);
+    until_sampling(recording.child.id());
+    let pid = recording.child.id();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    signal(&recording.child, libc::SIGTERM);
+    assert_written(&place, &recording.wait(), 0);
+    for child in children.split_whitespace() {
+        until("the command has ended", || {
+            !std::path::Path::new(&format!("/proc/{child}/exe")).exists()
+        });
+    }
+}
+
+fn a_signal_before_the_first_sample_leaves_nothing_behind() {
+    let place = Place::new();
+    let recording = recording(&place, &["--", "touch", "ran"]);
+    let status = format!("/proc/{}/status", recording.child.id());
+    // The file it will write is there and signals are caught, but the kernel is still looked at.
+    until("signals are caught", || {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+        caught & 1 << (libc::SIGTERM - 1) != 0
+    });
+    signal(&recording.child, libc::SIGTERM);
+    let run = recording.wait();
+    run.assert_is_error("signal before the sampling", "nothing was written");
+    assert_eq!(place.files(), [""; 0]);
+}

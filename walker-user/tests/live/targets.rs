@@ -1,0 +1,156 @@
+//! Only what is asked for is sampled: processes, threads, commands, and all that they start.
+
+use std::time::Duration;
+
+use walker_user::capture::target::{RunningTask, Target};
+
+use crate::{
+    Test,
+    capture::{Capture, Seen, options},
+    helper::{CHILD, CHOSEN, GROWN, Helper, Programs, Role},
+    output::commands,
+    support::Place,
+    test,
+    wait::until_within,
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    test!(a_process_and_its_children_are_sampled_and_nothing_else),
+    test!(a_thread_and_what_it_makes_are_sampled_and_nothing_else),
+    test!(a_command_is_sampled_from_its_exec_on),
+    test!(short_lived_children_are_followed),
+    test!(two_thousand_children_leave_no_targets_behind),
+];
+
+fn count(seen: &[Seen], comm: &str) -> usize {
+    seen.iter().filter(|seen| seen.comm == comm).count()
+}
+
+fn a_process_and_its_children_are_sampled_and_nothing_else() {
+    let parent = Helper::start("swparent", Role::Parent);
+    let _other = Helper::start("swother", Role::Spin(120_000));
+    let pid = parent.pid();
+    let target = Target::Processes(vec![RunningTask::process(pid).unwrap()]);
+    let mut capture = Capture::start(&options(&target));
+    capture.until("samples of the process and its children", |seen| {
+        count(seen, "swparent") >= 20 && count(seen, CHILD) >= 100
+    });
+    let counters = capture.stop();
+    assert!(counters.filtered_target > 0, "{counters:?}");
+    let mut children = Vec::new();
+    for seen in &capture.seen {
+        // A child has the parent's name until it executes.
+        assert!(["swparent", CHILD].contains(&&*seen.comm), "{seen:x?}");
+        assert!(seen.comm == "swparent" || seen.pid != pid, "{seen:x?}");
+        children.push(seen.pid);
+    }
+    children.sort_unstable();
+    children.dedup();
+    assert!(children.len() > 3, "{children:?}");
+}
+
+fn a_thread_and_what_it_makes_are_sampled_and_nothing_else() {
+    let mut helper = Helper::start("swthreads", Role::Threads);
+    let tid: u32 = helper.line().parse().unwrap();
+    let target = Target::Threads(vec![RunningTask::thread(tid).unwrap()]);
+    let mut capture = Capture::start(&options(&target));
+    capture.until("samples of the thread", |seen| seen.len() >= 100);
+    let alone = |seen: &Seen| (seen.pid, seen.tid, &*seen.comm) == (helper.pid(), tid, CHOSEN);
+    assert!(capture.seen.iter().all(alone), "{:x?}", capture.seen);
+
+    helper.go();
+    capture.until("samples of what the thread made", |seen| {
+        count(seen, GROWN) >= 20 && count(seen, CHILD) >= 20
+    });
+    let counters = capture.stop();
+    assert!(counters.filtered_target > 0, "{counters:?}");
+    let grown = capture.seen.iter().find(|seen| seen.comm == GROWN);
+    let grown = grown.unwrap().tid;
+    for seen in &capture.seen {
+        let expected = match &*seen.comm {
+            // What the thread makes has its name at first: the thread until it gives itself
+            // another, the processes until they execute.
+            CHOSEN => [tid, grown].contains(&seen.tid) || seen.pid != helper.pid(),
+            GROWN => seen.pid == helper.pid() && seen.tid == grown,
+            CHILD => seen.pid != helper.pid(),
+            _ => false,
+        };
+        assert!(expected, "{seen:x?}");
+    }
+}
+
+fn a_command_is_sampled_from_its_exec_on() {
+    let programs = Programs::new("swcommand");
+    let place = Place::new();
+    let [program, role] = programs.command_line("swcommand", Role::Spin(300));
+    let run = place.run(&[
+        "record",
+        "-F",
+        "4999",
+        "-o",
+        "run.folded",
+        "--",
+        &program,
+        &role,
+    ]);
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    // The fork of stackwalk that became the command had the name of stackwalk.
+    let commands = commands(&place, "run.folded");
+    assert_eq!(commands.keys().collect::<Vec<_>>(), ["swcommand"]);
+    assert!(commands["swcommand"] >= 100, "{commands:?}");
+    let folded = std::fs::read_to_string(place.path("run.folded")).unwrap();
+    assert!(folded.contains("read_zero_[k]"), "{folded}");
+}
+
+fn short_lived_children_are_followed() {
+    let place = Place::new();
+    let script = "i=0; while [ $i -lt 200 ]; do /bin/true; i=$((i+1)); done";
+    let run = place.run(&[
+        "record",
+        "-F",
+        "4999",
+        "-o",
+        "run.folded",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    let commands = commands(&place, "run.folded");
+    assert_eq!(commands.keys().collect::<Vec<_>>(), ["sh", "true"]);
+    // Of 200 children, whose start and end alone take a good part of a millisecond.
+    assert!(commands["true"] >= 50, "{commands:?}");
+    assert!(!run.stderr.contains("were not followed"), "{run:?}");
+}
+
+fn two_thousand_children_leave_no_targets_behind() {
+    const CHILDREN: u64 = 2000;
+    let mut helper = Helper::start("swforks", Role::Forks(CHILDREN));
+    assert_eq!(helper.line(), "ready");
+    let target = Target::Processes(vec![RunningTask::process(helper.pid()).unwrap()]);
+    let mut capture = Capture::start(&options(&target));
+    assert!(capture.session.object.has_targets().unwrap());
+    helper.go();
+    // Samples are taken meanwhile; the helper waits when it is done.
+    assert_eq!(helper.line(), "done");
+    assert!(capture.session.object.has_targets().unwrap());
+    assert!(target.is_alive());
+    helper.finish();
+    assert!(!target.is_alive());
+    // The kernel frees tasks some time after they were collected: where a lot is forked and the
+    // CPUs are never idle, its RCU callbacks have been seen to lag by more than a minute.
+    let limit = Duration::from_secs(300);
+    until_within(limit, "all targets are forgotten", || {
+        !capture.session.object.has_targets().unwrap()
+    });
+    let counters = capture.stop();
+    assert_eq!(counters.targets_missed, 0, "{counters:?}");
+    let parent = helper.pid();
+    let of_children = capture
+        .seen
+        .iter()
+        .filter(|seen| seen.pid != parent)
+        .count();
+    assert!(of_children > 0, "{} samples", capture.seen.len());
+}
