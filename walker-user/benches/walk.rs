@@ -147,6 +147,7 @@ fn walk(criterion: &mut Criterion<CpuTime>) {
 
     let mut group = criterion.benchmark_group("unwind");
     group.sample_size(20);
+    group.measurement_time(Duration::from_secs(8));
     group.throughput(Throughput::Elements(total));
     group.bench_function("walk", |bencher| {
         bencher.iter(|| {

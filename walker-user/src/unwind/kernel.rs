@@ -100,6 +100,7 @@ pub fn walk(
     if event.is_user_mode() {
         return StopReason::UserSample;
     }
+    memory.warm();
     let words: usize = memory
         .segments()
         .iter()

@@ -4,6 +4,9 @@ use walker_common::wire::MAX_SEGMENTS;
 
 use crate::classify::{Memory, WordSize};
 
+/// Bytes that a CPU reads from memory together.
+const CACHE_LINE: usize = 64;
+
 /// A run of captured bytes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Segment<'a> {
@@ -49,6 +52,16 @@ impl<'a> SampleMemory<'a> {
     #[must_use]
     pub fn segments(&self) -> &[Segment<'a>] {
         &self.segments[..self.used]
+    }
+
+    /// Reads a byte of every cache line, all at once: a walk would wait for one after the other,
+    /// as each word tells it where the next one is.
+    pub(super) fn warm(&self) {
+        let lines = self
+            .segments()
+            .iter()
+            .flat_map(|segment| segment.bytes.iter().step_by(CACHE_LINE));
+        std::hint::black_box(lines.fold(0, |sum, byte| sum ^ byte));
     }
 
     /// The little-endian 64-bit word at `address`; `None` if any byte of it was not captured.
