@@ -9,15 +9,10 @@ use std::{
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until `done`, and fails the test if that does not come.
-pub(crate) fn until(what: &str, done: impl FnMut() -> bool) {
-    until_within(LIMIT, what, done);
-}
-
-/// The same with another limit.
-pub(crate) fn until_within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
     while !done() {
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {LIMIT:?}: {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }
