@@ -36,6 +36,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/walker.bpf.o");
 /// Most processes and threads that can be targets at one time.
 const MAX_TARGETS: u32 = 65_536;
 
+/// How often the loading of a program is tried; libbpf's limit is five.
+const LOAD_ATTEMPTS: u32 = 1;
+
 const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
 const STACKS_WORDS: usize = size_of::<CpuStacks>() / 8;
 const FACTS_WORDS: usize = size_of::<CpuFacts>() / 8;
@@ -187,7 +190,7 @@ impl Object {
     pub fn load_perf(&mut self, name: &'static str) -> Result<&mut PerfEvent, ObjectError> {
         let program: &mut PerfEvent = self.program(name)?;
         if program.fd().is_err() {
-            program.load().map_err(|error| refused(name, error))?;
+            load(name, || program.load())?;
         }
         Ok(program)
     }
@@ -221,7 +224,7 @@ impl Object {
         tracepoint: &str,
     ) -> Result<(), ObjectError> {
         let program: &mut RawTracePoint = self.program(name)?;
-        program.load().map_err(|error| refused(name, error))?;
+        load(name, || program.load())?;
         program
             .attach(tracepoint)
             .map(drop)
@@ -236,7 +239,7 @@ impl Object {
     ) -> Result<i32, ObjectError> {
         let program: &mut RawTracePoint = self.program(name)?;
         if program.fd().is_err() {
-            program.load().map_err(|error| refused(name, error))?;
+            load(name, || program.load())?;
         }
         program
             .test_run(options)
@@ -252,9 +255,7 @@ impl Object {
         // Load it first, so that an error of the run below can only mean the CPU.
         let program: &mut RawTracePoint = self.program(names::PROG_CPU_FACTS)?;
         if program.fd().is_err() {
-            program
-                .load()
-                .map_err(|error| refused(names::PROG_CPU_FACTS, error))?;
+            load(names::PROG_CPU_FACTS, || program.load())?;
         }
         let options = RawTracePointRunOptions {
             cpu: Some(cpu),
@@ -455,6 +456,26 @@ impl KernelMemory for Object {
 
 fn map_error(name: &'static str, error: MapError) -> ObjectError {
     ObjectError::Map { name, error }
+}
+
+/// Loads a program. The verifier gives up with `EAGAIN` if a signal comes meanwhile (the end of a
+/// child is one); libbpf tries again then, aya does not.
+fn load(
+    name: &'static str,
+    mut try_once: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), ObjectError> {
+    let mut result = try_once();
+    for _ in 1..LOAD_ATTEMPTS {
+        match &result {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(libc::EAGAIN) =>
+            {
+                result = try_once();
+            }
+            _ => break,
+        }
+    }
+    result.map_err(|error| refused(name, error))
 }
 
 /// A refusal for lack of privilege is told apart from one by the verifier.

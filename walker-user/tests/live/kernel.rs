@@ -1,14 +1,22 @@
 //! What is found out about the kernel, against what the kernel says by another way.
 
-use std::{mem, ops::Range};
+use std::{
+    mem,
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 
 use libtest_mimic::Completion;
+use tokio::runtime::Builder;
 use walker_common::StackKind;
 use walker_user::{
     btf::Btf,
     capture::{
         object::Object,
-        session::{Prepared, online_cpus, prepare, ring_size},
+        session::{Prepared, Session, online_cpus, prepare, ring_size},
+        target::Target,
     },
     classify::KnownStack,
     kernel::{
@@ -19,7 +27,7 @@ use walker_user::{
     },
 };
 
-use crate::{Test, support::Place, test};
+use crate::{Test, capture::options, support::Place, test};
 
 pub(crate) const TESTS: &[Test] = &[
     test!(the_per_cpu_data_is_that_of_each_cpu),
@@ -29,6 +37,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_unwind_table_is_whole),
     test!(our_own_programs_are_on_the_list_of_bpf_text),
     test!(the_doctor_finds_nothing_bad),
+    test!(signals_do_not_keep_programs_from_loading),
 ];
 
 fn prepared() -> Prepared {
@@ -257,4 +266,41 @@ fn the_doctor_finds_nothing_bad() {
     assert_eq!(run.status.code(), Some(0), "{run:?}");
     assert!(run.stdout.contains("\nrecord works here\n"), "{run:?}");
     assert!(!run.stdout.contains("BAD"), "{run:?}");
+}
+
+/// The verifier gives up if a signal comes, and has to be asked again.
+fn signals_do_not_keep_programs_from_loading() {
+    extern "C" fn nothing(_signal: libc::c_int) {}
+    let handler = nothing as extern "C" fn(libc::c_int);
+    // SAFETY: the handler does nothing. It stays, but nobody else sends this signal.
+    unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+    let stop = AtomicBool::new(false);
+    // SAFETY: pthread_self has no preconditions.
+    let this = unsafe { libc::pthread_self() };
+    thread::scope(|scope| {
+        let signals = scope.spawn(|| {
+            // Bursts that interrupt the verifier every time, with gaps in which it gets through.
+            for count in 0u32.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                // SAFETY: the thread that is signalled waits for this one.
+                unsafe { libc::pthread_kill(this, libc::SIGUSR1) };
+                let in_burst = !count.is_multiple_of(15);
+                thread::sleep(Duration::from_millis(if in_burst { 4 } else { 200 }));
+            }
+        });
+        let target = Target::System;
+        let results: Vec<_> = (0..10)
+            .map(|_| {
+                let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async { Session::open(&options(&target)).map(drop) })
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        signals.join().unwrap();
+        for result in results {
+            result.unwrap();
+        }
+    });
 }
