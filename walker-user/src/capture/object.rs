@@ -37,7 +37,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/walker.bpf.o");
 const MAX_TARGETS: u32 = 65_536;
 
 /// How often the loading of a program is tried; libbpf's limit is five.
-const LOAD_ATTEMPTS: u32 = 1;
+const LOAD_ATTEMPTS: u32 = 20;
 
 const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
 const STACKS_WORDS: usize = size_of::<CpuStacks>() / 8;
