@@ -14,7 +14,7 @@ use walker_user::{
     unwind::{Frame, StopReason},
 };
 
-use crate::wait::LIMIT;
+use crate::wait::{LIMIT, until};
 
 /// A sample with its walk.
 #[derive(Debug)]
@@ -76,6 +76,14 @@ impl Capture {
             self.session
                 .drain(|kernel, sample| seen.push(Seen::new(kernel, sample)));
         }
+    }
+
+    /// Waits until events of other tasks were filtered. They are on other CPUs too, which a virtual
+    /// machine may not run for a while.
+    pub(crate) fn until_filtered(&self) {
+        until("events of other tasks are filtered", || {
+            self.session.counters().unwrap().filtered_target > 0
+        });
     }
 
     /// Waits until it is time to look into the ring buffer.

@@ -35,8 +35,8 @@ fn a_process_and_its_children_are_sampled_and_nothing_else() {
     capture.until("samples of the process and its children", |seen| {
         count(seen, "swparent") >= 20 && count(seen, CHILD) >= 100
     });
-    let counters = capture.stop();
-    assert!(counters.filtered_target > 0, "{counters:?}");
+    capture.until_filtered();
+    capture.stop();
     let mut children = Vec::new();
     for seen in &capture.seen {
         // A child has the parent's name until it executes.
@@ -62,8 +62,8 @@ fn a_thread_and_what_it_makes_are_sampled_and_nothing_else() {
     capture.until("samples of what the thread made", |seen| {
         count(seen, GROWN) >= 20 && count(seen, CHILD) >= 20
     });
-    let counters = capture.stop();
-    assert!(counters.filtered_target > 0, "{counters:?}");
+    capture.until_filtered();
+    capture.stop();
     let grown = capture.seen.iter().find(|seen| seen.comm == GROWN);
     let grown = grown.unwrap().tid;
     for seen in &capture.seen {
@@ -152,10 +152,10 @@ fn two_thousand_children_leave_next_to_no_targets() {
     assert!(target.is_alive());
     helper.finish();
     assert!(!target.is_alive());
-    // The kernel frees tasks some time after they were collected. A few frees are never seen: on
-    // the virtual machine these tests were written on, no BPF program runs while a thread of PID 1
-    // is the current task, and a softirq that frees tasks can interrupt one. Every entry that was
-    // ever left (at most 28 of 2000, on an overloaded machine) had that cause where it was traced.
+    // The kernel frees tasks some time after they were collected, and on the virtual machine these
+    // tests were written on a few frees are never seen. The four that were traced happened in a
+    // softirq that had interrupted a thread of PID 1, where BPF programs seem not to run; why is not
+    // known. The most that were ever left, 28 on an overloaded machine, were not traced.
     let left = || targets.keys().filter_map(Result::ok).count() as u64;
     until("nearly all targets are forgotten", || {
         left() <= CHILDREN / 20
