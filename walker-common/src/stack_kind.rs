@@ -33,11 +33,13 @@ pub enum StackKind {
     Vc = 9,
     /// The fall-back `#VC` stack.
     Vc2 = 10,
+    /// A stack in user space. The kernel has no number for it.
+    User = 11,
 }
 
 impl StackKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unknown,
         Self::Task,
         Self::Irq,
@@ -49,6 +51,7 @@ impl StackKind {
         Self::MachineCheck,
         Self::Vc,
         Self::Vc2,
+        Self::User,
     ];
 
     /// The kind with this number, or `None` if there is none.
@@ -63,7 +66,7 @@ impl StackKind {
 
     /// The name the kernel prints between `<` and `>` in an oops (`stack_type_name()`,
     /// `arch/x86/kernel/dumpstack_64.c`), except that [`StackKind::Unknown`], for which the
-    /// kernel prints nothing, is `UNKNOWN`.
+    /// kernel prints nothing, is `UNKNOWN`, and that [`StackKind::User`] is not among them.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -78,13 +81,14 @@ impl StackKind {
             Self::MachineCheck => "#MC",
             Self::Vc => "#VC",
             Self::Vc2 => "#VC2",
+            Self::User => "USER",
         }
     }
 
     /// Whether this is one of the exception stacks of x86_64.
     #[must_use]
     pub const fn is_exception(self) -> bool {
-        self as u8 >= Self::DoubleFault as u8
+        Self::DoubleFault as u8 <= self as u8 && self as u8 <= Self::Vc2 as u8
     }
 }
 
@@ -98,7 +102,7 @@ mod tests {
             assert_eq!(kind as usize, number);
             assert_eq!(StackKind::from_number(number as u8), Some(kind));
         }
-        assert_eq!(StackKind::from_number(11), None);
+        assert_eq!(StackKind::from_number(12), None);
         assert_eq!(StackKind::from_number(255), None);
     }
 
@@ -107,5 +111,6 @@ mod tests {
         assert!(!StackKind::Entry.is_exception());
         assert!(StackKind::DoubleFault.is_exception());
         assert!(StackKind::Vc2.is_exception());
+        assert!(!StackKind::User.is_exception());
     }
 }

@@ -27,6 +27,7 @@ pub const fn markers(kind: StackKind) -> (&'static str, &'static str) {
         StackKind::MachineCheck => around!("#MC"),
         StackKind::Vc => around!("#VC"),
         StackKind::Vc2 => around!("#VC2"),
+        StackKind::User => around!("USER"),
     }
 }
 

@@ -59,6 +59,7 @@ impl Group {
                 | StackKind::MachineCheck
                 | StackKind::Vc
                 | StackKind::Vc2 => Self::Exception,
+                StackKind::User => Self::User,
             },
         }
     }

@@ -13,6 +13,7 @@ mod orc_walk;
 mod scan;
 #[cfg(test)]
 mod tests;
+pub mod user;
 
 use std::fmt;
 
@@ -38,6 +39,15 @@ pub enum FrameSource {
     Thunk,
     /// A word of the stack that looks like a return address.
     Scan,
+    /// The registers with which user space entered the kernel, or the event's own if it
+    /// interrupted user space.
+    UserRegs,
+    /// A return address found by a CFI row of registers and offsets.
+    Cfi,
+    /// A return address found by a CFI row with DWARF expressions.
+    CfiExpression,
+    /// The interrupted address in the registers of a signal frame, found by CFI.
+    CfiSignal,
 }
 
 impl FrameSource {
@@ -52,6 +62,10 @@ impl FrameSource {
             Self::FramePointerRegs => "frame-pointer-regs",
             Self::Thunk => "thunk",
             Self::Scan => "scan",
+            Self::UserRegs => "user-regs",
+            Self::Cfi => "cfi",
+            Self::CfiExpression => "cfi-expression",
+            Self::CfiSignal => "cfi-signal",
         }
     }
 }
@@ -79,7 +93,11 @@ impl Frame {
     #[must_use]
     pub const fn lookup_address(&self) -> u64 {
         match self.source {
-            FrameSource::Ip | FrameSource::OrcRegs | FrameSource::FramePointerRegs => self.ip,
+            FrameSource::Ip
+            | FrameSource::OrcRegs
+            | FrameSource::FramePointerRegs
+            | FrameSource::UserRegs
+            | FrameSource::CfiSignal => self.ip,
             _ => self.ip.wrapping_sub(1),
         }
     }
@@ -125,9 +143,27 @@ pub enum StopReason {
         /// The instruction.
         ip: u64,
     },
-    /// What should be a return address is not in the kernel's text.
+    /// What should be a return address is not in any code.
     BadReturnAddress {
         /// The word found.
+        ip: u64,
+    },
+    /// Complete: the outermost frame of a thread in user space was reached: its return address is
+    /// undefined or zero, or its frame pointer is zero.
+    OutermostFrame,
+    /// The copy of the user stack ended before the walk did.
+    Truncated {
+        /// How many bytes had been copied.
+        bytes: u32,
+    },
+    /// The code is in no mapping of the process.
+    Unmapped {
+        /// The instruction.
+        ip: u64,
+    },
+    /// The unwind information for this code is malformed, or asks for more than is allowed.
+    BadUnwindInfo {
+        /// The instruction.
         ip: u64,
     },
 }
@@ -136,7 +172,10 @@ impl StopReason {
     /// Whether the walk reached the outermost frame.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        matches!(self, Self::UserMode | Self::EndOfStack | Self::UserSample)
+        matches!(
+            self,
+            Self::UserMode | Self::EndOfStack | Self::UserSample | Self::OutermostFrame
+        )
     }
 
     /// A fixed name for counting.
@@ -153,6 +192,10 @@ impl StopReason {
             Self::NoUnwindInfo { .. } => "no-unwind-info",
             Self::MissingRegister { .. } => "missing-register",
             Self::BadReturnAddress { .. } => "bad-return-address",
+            Self::OutermostFrame => "outermost-frame",
+            Self::Truncated { .. } => "truncated",
+            Self::Unmapped { .. } => "unmapped",
+            Self::BadUnwindInfo { .. } => "bad-unwind-info",
         }
     }
 }
@@ -181,7 +224,15 @@ impl fmt::Display for StopReason {
                 write!(f, "a register needed to unwind {ip:#x} is not known")
             }
             Self::BadReturnAddress { ip } => {
-                write!(f, "return address {ip:#x} is not kernel text")
+                write!(f, "return address {ip:#x} is not in any code")
+            }
+            Self::OutermostFrame => write!(f, "reached the outermost frame"),
+            Self::Truncated { bytes } => {
+                write!(f, "truncated: {bytes} bytes of the user stack were copied")
+            }
+            Self::Unmapped { ip } => write!(f, "{ip:#x} is in no mapping of the process"),
+            Self::BadUnwindInfo { ip } => {
+                write!(f, "the unwind information for {ip:#x} is malformed")
             }
         }
     }

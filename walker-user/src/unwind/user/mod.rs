@@ -1,0 +1,3 @@
+//! The walk of user stacks.
+
+pub mod sections;
