@@ -133,6 +133,10 @@ pub mod names {
     pub const MAP_TARGETS: &str = "TARGETS";
     /// Hash: TID to 1.
     pub const MAP_THREADS: &str = "THREADS";
+    /// LRU hash: PID to the bytes to copy of its user stacks.
+    pub const MAP_BUDGETS: &str = "BUDGETS";
+    /// LRU hash: thread name to the bytes to copy, for processes that are new.
+    pub const MAP_NAME_BUDGETS: &str = "NAME_BUDGETS";
     /// Array of one buffer of [`READ_CHUNK`](super::READ_CHUNK) bytes.
     pub const MAP_READ_BUFFER: &str = "READ_BUFFER";
     /// Array of [`CpuFacts`](super::CpuFacts) by CPU.
@@ -152,6 +156,19 @@ pub mod names {
     pub const GLOBAL_OFF_CFS_RQ_RQ: &str = "OFF_CFS_RQ_RQ";
     /// Bytes of a task's kernel stack (`THREAD_SIZE`).
     pub const GLOBAL_THREAD_SIZE: &str = "THREAD_SIZE";
+    /// Offset of `task_struct.mm`.
+    pub const GLOBAL_OFF_TASK_MM: &str = "OFF_TASK_MM";
+    /// Offset of `task_struct.thread.fsbase`.
+    pub const GLOBAL_OFF_TASK_FSBASE: &str = "OFF_TASK_FSBASE";
+    /// Offset of `mm_struct.start_stack`.
+    pub const GLOBAL_OFF_MM_START_STACK: &str = "OFF_MM_START_STACK";
+    /// Bytes to copy of the user stack of a process that no budget is known for; 0 if no user
+    /// stacks are wanted.
+    pub const GLOBAL_USER_BUDGET: &str = "USER_BUDGET";
+    /// The largest budget there can be.
+    pub const GLOBAL_USER_BUDGET_MAX: &str = "USER_BUDGET_MAX";
+    /// Not 0 if no kernel stacks are wanted.
+    pub const GLOBAL_NO_KERNEL: &str = "NO_KERNEL";
     /// Not 0 if samples of an idle CPU are wanted.
     pub const GLOBAL_KEEP_IDLE: &str = "KEEP_IDLE";
     /// First address of the idle drivers' text; events of PID 0 in it are filtered.

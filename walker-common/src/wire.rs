@@ -1,16 +1,17 @@
 //! The sample record: one variable-length record per sample in the ring buffer.
 //!
 //! A record is a [`SampleHeader`], then (only from the oracle program) the kernel's own call
-//! chain, then the bytes of the captured segments, one after the other, each padded to 8 bytes.
+//! chain, then the bytes of the captured segments, one after the other, each padded to 8 bytes:
+//! the kernel stacks, the registers of user space if they are not among those, the user stack.
 //! Nothing here is trusted by the reader: lengths are checked against the record's real size.
 
 #[cfg(feature = "user")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the record layout. Raised whenever a struct in this module changes.
-pub const WIRE_VERSION: u16 = 1;
+pub const WIRE_VERSION: u16 = 2;
 
-/// At most this many stacks are captured in one sample: a task, an IRQ, an entry and three
+/// At most this many kernel stacks are captured in one sample: a task, an IRQ, an entry and three
 /// exception stacks, which is deeper than x86 can nest in practice.
 pub const MAX_SEGMENTS: usize = 6;
 
@@ -24,15 +25,26 @@ pub const CHAIN_BYTES: usize = MAX_CHAIN * 8;
 /// The longest piece of one stack: `THREAD_SIZE` and `IRQ_STACK_SIZE` with KASAN, 32 KiB.
 pub const MAX_SEGMENT_BYTES: usize = 32 * 1024;
 
-/// Room for segment bytes in one record. Every stack in play fits unless several are all but
+/// Room for the bytes of kernel stacks in one record. Every stack in play fits unless several are all but
 /// full at once, which is recorded as [`SegmentStatus::NoRoom`].
 pub const MAX_DATA_BYTES: usize = 64 * 1024;
+
+/// The most that is copied of a user stack.
+pub const MAX_USER_BYTES: usize = 64 * 1024;
+
+/// Bytes of the registers that the entry from user space saves, `struct pt_regs`.
+pub const REGISTER_BYTES: usize = size_of::<Registers>();
 
 /// [`SampleHeader::flags`]: the event interrupted user mode, so there is no kernel stack.
 pub const FLAG_USER_MODE: u16 = 1;
 /// [`SampleHeader::flags`]: there is no stack table for this CPU (it came online later), so only
 /// the task stack could be recognised.
 pub const FLAG_NO_CPU_TABLE: u16 = 2;
+
+/// [`SegmentHeader::flags`] of a user stack: there was more of it than the process's budget.
+pub const SEGMENT_CUT_BY_BUDGET: u16 = 1;
+/// [`SegmentHeader::flags`] of a user stack: what follows the copied bytes could not be read.
+pub const SEGMENT_CUT_BY_FAULT: u16 = 2;
 
 /// The general registers of x86_64, in the order of the kernel's `struct pt_regs`
 /// (`arch/x86/include/asm/ptrace.h`).
@@ -86,6 +98,8 @@ pub enum SegmentStatus {
     UnknownStack = 3,
     /// The pointer leads back to a stack that is already in the record; there are no bytes.
     Revisited = 4,
+    /// There is none, or it was not wanted; there are no bytes.
+    Absent = 5,
 }
 
 impl SegmentStatus {
@@ -98,6 +112,7 @@ impl SegmentStatus {
             2 => Some(Self::NoRoom),
             3 => Some(Self::UnknownStack),
             4 => Some(Self::Revisited),
+            5 => Some(Self::Absent),
             _ => None,
         }
     }
@@ -110,15 +125,15 @@ impl SegmentStatus {
 pub struct SegmentHeader {
     /// Address of the first byte.
     pub address: u64,
-    /// Bytes from `address` to the end of the stack. They are in the record only if `status` is
-    /// [`SegmentStatus::Captured`].
+    /// Bytes from `address` to the end of the stack, or to where the copy of a user stack was cut.
+    /// They are in the record only if `status` is [`SegmentStatus::Captured`].
     pub length: u32,
     /// The capture's own idea of the [`StackKind`](crate::StackKind), by number.
     pub kind: u8,
     /// A [`SegmentStatus`], by number.
     pub status: u8,
-    /// Zero.
-    pub reserved: u16,
+    /// `SEGMENT_*` bits.
+    pub flags: u16,
 }
 
 /// The fixed part of a sample record.
@@ -155,8 +170,14 @@ pub struct SampleHeader {
     pub comm: [u8; 16],
     /// The registers the event interrupted.
     pub regs: Registers,
-    /// The segments, in the order in which the stacks were found.
+    /// The kernel stacks, in the order in which they were found.
     pub segments: [SegmentHeader; MAX_SEGMENTS],
+    /// Where the entry from user space saved its registers; absent if the event interrupted user
+    /// space, whose registers then are `regs`, or a kernel thread. Captured only if the kernel
+    /// stack that holds them is not.
+    pub user_regs: SegmentHeader,
+    /// The user stack, from its stack pointer on.
+    pub user_stack: SegmentHeader,
 }
 
 const _: () = {
@@ -165,8 +186,10 @@ const _: () = {
     assert!(offset_of!(Registers, ip) == 128);
     assert!(offset_of!(Registers, sp) == 152);
     assert!(size_of::<SegmentHeader>() == 16);
-    assert!(size_of::<SampleHeader>() == 336);
+    assert!(size_of::<SampleHeader>() == 368);
     assert!(offset_of!(SampleHeader, regs) == 72);
     assert!(offset_of!(SampleHeader, segments) == 240);
+    assert!(offset_of!(SampleHeader, user_regs) == 336);
+    assert!(REGISTER_BYTES.is_multiple_of(8));
     assert!(CHAIN_BYTES.is_multiple_of(8));
 };

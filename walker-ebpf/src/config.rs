@@ -26,6 +26,24 @@ pub(crate) static OFF_CFS_RQ_RQ: Global<u64> = Global::new(NO_FIELD);
 /// Bytes of a task's kernel stack.
 #[unsafe(no_mangle)]
 pub(crate) static THREAD_SIZE: Global<u64> = Global::new(0);
+/// Offset of `task_struct.mm`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_TASK_MM: Global<u64> = Global::new(NO_FIELD);
+/// Offset of `task_struct.thread.fsbase`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_TASK_FSBASE: Global<u64> = Global::new(NO_FIELD);
+/// Offset of `mm_struct.start_stack`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_MM_START_STACK: Global<u64> = Global::new(NO_FIELD);
+/// Bytes to copy of a user stack whose process has no budget; 0: none of any process.
+#[unsafe(no_mangle)]
+pub(crate) static USER_BUDGET: Global<u64> = Global::new(0);
+/// The largest budget.
+#[unsafe(no_mangle)]
+pub(crate) static USER_BUDGET_MAX: Global<u64> = Global::new(0);
+/// Not 0: no kernel stacks are wanted.
+#[unsafe(no_mangle)]
+pub(crate) static NO_KERNEL: Global<u64> = Global::new(0);
 /// Not 0: samples of an idle CPU are wanted.
 #[unsafe(no_mangle)]
 pub(crate) static KEEP_IDLE: Global<u64> = Global::new(0);

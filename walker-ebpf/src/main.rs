@@ -1,7 +1,7 @@
 //! stackwalk's BPF programs.
 //!
 //! They copy raw bytes and count; what the bytes mean is decided in user space. [`sample`] holds
-//! the three perf_event programs, [`target`] follows the processes to be sampled, [`kernel`]
+//! the perf_event programs, [`user`] their copy of user stacks, [`target`] follows the processes to be sampled, [`kernel`]
 //! answers the questions user space has before it starts. No program walks a stack.
 //!
 //! `unsafe` is everywhere here because every kernel helper takes raw pointers; the verifier, not
@@ -18,6 +18,7 @@ mod kernel;
 mod maps;
 mod sample;
 mod target;
+mod user;
 
 #[cfg(not(test))]
 #[panic_handler]

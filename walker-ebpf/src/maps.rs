@@ -2,11 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use walker_common::{
     maps::{Counters, CpuFacts, CpuStacks, READ_CHUNK},
-    wire::{CHAIN_BYTES, MAX_DATA_BYTES, SampleHeader},
+    wire::{CHAIN_BYTES, MAX_DATA_BYTES, MAX_USER_BYTES, REGISTER_BYTES, SampleHeader},
 };
 
 /// A record under construction. It is larger than a per-CPU map value may be (32 KiB), so it
@@ -17,8 +17,11 @@ pub(crate) struct Record {
     /// The fixed part.
     pub(crate) header: SampleHeader,
     /// The kernel's call chain (oracle only), then the segments' bytes.
-    pub(crate) data: [u8; CHAIN_BYTES + MAX_DATA_BYTES],
+    pub(crate) data: [u8; DATA_BYTES],
 }
+
+/// Room for everything that can follow the header.
+pub(crate) const DATA_BYTES: usize = CHAIN_BYTES + MAX_DATA_BYTES + REGISTER_BYTES + MAX_USER_BYTES;
 
 #[map]
 pub(crate) static SAMPLES: RingBuf = RingBuf::with_byte_size(4096, 0);
@@ -34,6 +37,10 @@ pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entrie
 pub(crate) static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
 #[map]
 pub(crate) static THREADS: HashMap<u32, u32> = HashMap::with_max_entries(1, 0);
+#[map]
+pub(crate) static BUDGETS: LruHashMap<u32, u32> = LruHashMap::with_max_entries(8192, 0);
+#[map]
+pub(crate) static NAME_BUDGETS: LruHashMap<[u8; 16], u32> = LruHashMap::with_max_entries(1024, 0);
 #[map]
 pub(crate) static READ_BUFFER: Array<[u8; READ_CHUNK]> = Array::with_max_entries(1, 0);
 #[map]

@@ -22,15 +22,18 @@ use walker_common::{
     maps::{COUNTERS_OF_COST, COUNTERS_OF_SAMPLES, Counters, CpuStacks, FILTER_NONE, MAX_RANGES},
     wire::{
         CHAIN_BYTES, FLAG_NO_CPU_TABLE, FLAG_USER_MODE, MAX_DATA_BYTES, MAX_SEGMENT_BYTES,
-        MAX_SEGMENTS, SampleHeader, SegmentStatus, WIRE_VERSION,
+        MAX_SEGMENTS, SEGMENT_CUT_BY_BUDGET, SampleHeader, SegmentStatus, WIRE_VERSION,
     },
 };
 
 use crate::{
-    config::{FILTER, IDLE_BEGIN, IDLE_END, KEEP_IDLE, OFF_TASK_STACK, THREAD_SIZE, WAKE_AT},
+    config::{
+        FILTER, IDLE_BEGIN, IDLE_END, KEEP_IDLE, NO_KERNEL, OFF_TASK_STACK, THREAD_SIZE, WAKE_AT,
+    },
     kernel::read_word,
-    maps::{COST, COUNTERS, Record, SAMPLES, SCRATCH, STACKS},
+    maps::{COST, COUNTERS, DATA_BYTES, Record, SAMPLES, SCRATCH, STACKS},
     target::is_target,
+    user::{ABSENT, copy_user},
 };
 
 const HEADER_BYTES: usize = size_of::<SampleHeader>();
@@ -39,13 +42,18 @@ const HEADER_BYTES: usize = size_of::<SampleHeader>();
 #[perf_event]
 pub(crate) fn capture(ctx: PerfEventContext) -> u32 {
     if let Some((record, counters)) = begin(&ctx, COUNTERS_OF_SAMPLES) {
-        let used = copy_stacks(record, 0);
+        let used = if NO_KERNEL.load() == 0 {
+            copy_stacks(record, 0)
+        } else {
+            0
+        };
+        let used = copy_user(record, used);
         finish(&SAMPLES, record, counters, used);
     }
     0
 }
 
-/// Takes the same sample and asks the kernel's own unwinder at the same event.
+/// Takes the same sample without its user stack, and asks the kernel's own unwinder at the same event.
 #[perf_event]
 pub(crate) fn oracle(ctx: PerfEventContext) -> u32 {
     if let Some((record, counters)) = begin(&ctx, COUNTERS_OF_SAMPLES) {
@@ -121,6 +129,8 @@ fn begin(ctx: &PerfEventContext, counters: u32) -> Option<(*mut Record, *mut Cou
             read_word(bpf_get_current_task().wrapping_add(OFF_TASK_STACK.load()));
         (*header).data_offset = HEADER_BYTES as u32;
         (*header).chain_bytes = 0;
+        (*header).user_regs = ABSENT;
+        (*header).user_stack = ABSENT;
         bpf_get_current_comm((&raw mut (*header).comm).cast(), 16);
 
         // One volatile load a register: the verifier allows only constant offsets into the
@@ -253,7 +263,7 @@ fn copy_stacks(record: *mut Record, used: usize) -> usize {
             (*segment).length = 0;
             (*segment).kind = StackKind::Unknown as u8;
             (*segment).status = SegmentStatus::UnknownStack as u8;
-            (*segment).reserved = 0;
+            (*segment).flags = 0;
         }
         let Some(found) = find_stack(sp, task_stack, stacks) else {
             break;
@@ -269,8 +279,8 @@ fn copy_stacks(record: *mut Record, used: usize) -> usize {
             break;
         }
         visited |= bit;
-        // The buffer has CHAIN_BYTES more than this allows for: older verifiers lose track of the
-        // rounding below and take `used` to be a few bytes larger than it can be.
+        // Older verifiers lose track of the rounding below and take `used` to be a few bytes larger
+        // than it can be; the buffer's room for user stacks covers that.
         let status =
             if length > MAX_SEGMENT_BYTES as u64 || used > MAX_DATA_BYTES - MAX_SEGMENT_BYTES {
                 SegmentStatus::NoRoom
@@ -298,15 +308,13 @@ fn copy_stacks(record: *mut Record, used: usize) -> usize {
 /// Puts the record into the ring buffer and counts what became of it.
 #[inline(always)]
 fn finish(ring: &RingBuf, record: *mut Record, counters: *mut Counters, used: usize) {
-    let used = if used > CHAIN_BYTES + MAX_DATA_BYTES {
-        CHAIN_BYTES + MAX_DATA_BYTES
-    } else {
-        used
-    };
+    let used = if used > DATA_BYTES { DATA_BYTES } else { used };
     let size = HEADER_BYTES + used;
     unsafe { (*record).header.size = size as u32 };
     // The reader comes by on its own several times a second; it is woken only when it must hurry.
-    let wake = if ring.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT.load() {
+    // It must also when a budget has to grow, or more stacks would be cut.
+    let cut = unsafe { (*record).header.user_stack.flags } & SEGMENT_CUT_BY_BUDGET != 0;
+    let wake = if cut || ring.query(u64::from(BPF_RB_AVAIL_DATA)) >= WAKE_AT.load() {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "bpf-log")]
 mod bpf_log;
+pub mod budget;
 pub mod clock;
 pub mod object;
 pub mod record;

@@ -11,9 +11,12 @@ use aya::{
     programs::{PerfEvent, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
 use thiserror::Error;
-use walker_common::maps::{
-    COUNTERS_OF_SAMPLES, Counters, CpuFacts, CpuStacks, FILTER_NONE, FILTER_TARGETS, NO_FIELD,
-    READ_CHUNK, names,
+use walker_common::{
+    maps::{
+        COUNTERS_OF_SAMPLES, Counters, CpuFacts, CpuStacks, FILTER_NONE, FILTER_TARGETS, NO_FIELD,
+        READ_CHUNK, names,
+    },
+    wire::MAX_USER_BYTES,
 };
 use zerocopy::IntoBytes as _;
 
@@ -102,6 +105,29 @@ pub struct ObjectOptions {
     pub ring_bytes: u32,
     /// One more than the highest possible CPU number.
     pub cpus: u32,
+    /// Which sides of a sample are wanted, and how much of the user stack.
+    pub sides: Sides,
+}
+
+/// Which sides of a sample are wanted, and how much of the user stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sides {
+    /// Kernel stacks are.
+    pub kernel: bool,
+    /// Bytes to copy of the user stack of a process that nothing is known of; 0 if no user stacks
+    /// are wanted.
+    pub user_budget: u32,
+    /// The most that is ever copied of a user stack, at most [`MAX_USER_BYTES`].
+    pub user_budget_max: u32,
+}
+
+impl Sides {
+    /// Kernel stacks alone.
+    pub const KERNEL: Self = Self {
+        kernel: true,
+        user_budget: 0,
+        user_budget_max: 0,
+    };
 }
 
 /// The loaded object.
@@ -139,6 +165,9 @@ impl Object {
         // A quarter of the buffer waiting is reason to hurry; until then the reader comes by
         // several times a second.
         let wake_at = u64::from(options.ring_bytes / 4);
+        let no_kernel = u64::from(!options.sides.kernel);
+        let user_budget = u64::from(options.sides.user_budget);
+        let user_budget_max = u64::from(options.sides.user_budget_max).min(MAX_USER_BYTES as u64);
         let mut loader = EbpfLoader::new();
         loader
             .verifier_log_level(VerifierLogLevel::STATS)
@@ -149,6 +178,16 @@ impl Object {
             .override_global(names::GLOBAL_OFF_TASK_CFS_RQ, &cfs_rq, true)
             .override_global(names::GLOBAL_OFF_CFS_RQ_RQ, &cfs_rq_rq, true)
             .override_global(names::GLOBAL_THREAD_SIZE, &offsets.thread_size, true)
+            .override_global(names::GLOBAL_OFF_TASK_MM, &offsets.task_mm, true)
+            .override_global(names::GLOBAL_OFF_TASK_FSBASE, &offsets.task_fsbase, true)
+            .override_global(
+                names::GLOBAL_OFF_MM_START_STACK,
+                &offsets.mm_start_stack,
+                true,
+            )
+            .override_global(names::GLOBAL_USER_BUDGET, &user_budget, true)
+            .override_global(names::GLOBAL_USER_BUDGET_MAX, &user_budget_max, true)
+            .override_global(names::GLOBAL_NO_KERNEL, &no_kernel, true)
             .override_global(names::GLOBAL_KEEP_IDLE, &keep_idle, true)
             .override_global(names::GLOBAL_IDLE_BEGIN, &idle_begin, true)
             .override_global(names::GLOBAL_IDLE_END, &idle_end, true)
@@ -335,9 +374,30 @@ impl Object {
         self.insert(names::MAP_THREADS, tid, 1)
     }
 
-    fn insert(&mut self, name: &'static str, key: u32, value: u32) -> Result<(), ObjectError> {
+    /// Sets how many bytes are copied of a process's user stacks.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_budget(&mut self, pid: u32, bytes: u32) -> Result<(), ObjectError> {
+        self.insert(names::MAP_BUDGETS, pid, bytes)
+    }
+
+    /// Sets the same for threads of this name in processes without a budget of their own.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_name_budget(&mut self, name: [u8; 16], bytes: u32) -> Result<(), ObjectError> {
+        self.insert(names::MAP_NAME_BUDGETS, name, bytes)
+    }
+
+    fn insert<K: aya::Pod>(
+        &mut self,
+        name: &'static str,
+        key: K,
+        value: u32,
+    ) -> Result<(), ObjectError> {
         let map = self.ebpf.map_mut(name).ok_or(ObjectError::Missing(name))?;
-        let mut map: BpfHashMap<_, u32, u32> =
+        let mut map: BpfHashMap<_, K, u32> =
             BpfHashMap::try_from(map).map_err(|error| map_error(name, error))?;
         map.insert(key, value, 0)
             .map_err(|error| map_error(name, error))

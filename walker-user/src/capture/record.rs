@@ -3,7 +3,10 @@
 use thiserror::Error;
 use walker_common::{
     StackKind,
-    wire::{FLAG_NO_CPU_TABLE, MAX_SEGMENTS, Registers, SampleHeader, SegmentStatus, WIRE_VERSION},
+    wire::{
+        FLAG_NO_CPU_TABLE, FLAG_USER_MODE, MAX_SEGMENTS, REGISTER_BYTES, Registers,
+        SEGMENT_CUT_BY_BUDGET, SampleHeader, SegmentHeader, SegmentStatus, WIRE_VERSION,
+    },
 };
 use zerocopy::FromBytes as _;
 
@@ -43,11 +46,22 @@ pub struct CapturedSegment<'a> {
     pub bytes: &'a [u8],
 }
 
+/// The copied part of a user stack.
+#[derive(Debug, Clone, Copy)]
+pub struct UserStackCopy<'a> {
+    /// From the stack pointer on.
+    pub segment: Segment<'a>,
+    /// There was more of it than the process's budget.
+    pub cut_by_budget: bool,
+}
+
 /// A parsed sample.
 #[derive(Debug, Clone)]
 pub struct Sample<'a> {
     header: SampleHeader,
     segments: [Option<CapturedSegment<'a>>; MAX_SEGMENTS],
+    user_regs: CapturedSegment<'a>,
+    user_stack: CapturedSegment<'a>,
     kernel_chain: &'a [u8],
 }
 
@@ -78,7 +92,7 @@ impl<'a> Sample<'a> {
             .ok_or_else(|| truncated(header.data_offset as usize))?;
 
         let mut segments = [None; MAX_SEGMENTS];
-        for (segment, slot) in headers.iter().zip(&mut segments) {
+        let mut take = |segment: &SegmentHeader| {
             let kind =
                 StackKind::from_number(segment.kind).ok_or(RecordError::Invalid("stack kind"))?;
             let status = SegmentStatus::from_number(segment.status)
@@ -92,14 +106,19 @@ impl<'a> Sample<'a> {
                 bytes = &data[..segment.length as usize];
                 rest = after;
             }
-            *slot = Some(CapturedSegment {
+            Ok(CapturedSegment {
                 address: segment.address,
                 length: segment.length,
                 kind,
                 status,
                 bytes,
-            });
+            })
+        };
+        for (segment, slot) in headers.iter().zip(&mut segments) {
+            *slot = Some(take(segment)?);
         }
+        let user_regs = take(&header.user_regs)?;
+        let user_stack = take(&header.user_stack)?;
         let kernel_chain = match usize::try_from(header.chain_bytes) {
             Ok(length) => record
                 .get(size_of::<SampleHeader>()..)
@@ -110,6 +129,8 @@ impl<'a> Sample<'a> {
         Ok(Self {
             header,
             segments,
+            user_regs,
+            user_stack,
             kernel_chain,
         })
     }
@@ -142,7 +163,40 @@ impl<'a> Sample<'a> {
         self.segments.iter().flatten()
     }
 
-    /// The captured bytes.
+    /// The registers user space had when the event came, or when it entered the kernel; `None` for
+    /// a kernel thread, or if the user side was not wanted or could not be read.
+    #[must_use]
+    pub fn user_registers(&self) -> Option<Registers> {
+        if self.header.flags & FLAG_USER_MODE != 0 {
+            return Some(self.header.regs);
+        }
+        let bytes = match self.user_regs.status {
+            SegmentStatus::Captured => self.user_regs.bytes,
+            _ => {
+                let at = self.user_regs.address;
+                self.segments().find_map(|segment| {
+                    let offset = usize::try_from(at.checked_sub(segment.address)?).ok()?;
+                    segment.bytes.get(offset..)?.get(..REGISTER_BYTES)
+                })?
+            }
+        };
+        let registers = Registers::read_from_bytes(bytes).ok()?;
+        registers.is_user_mode().then_some(registers)
+    }
+
+    /// What was copied of the user stack; `None` if nothing was.
+    #[must_use]
+    pub fn user_stack(&self) -> Option<UserStackCopy<'a>> {
+        (self.user_stack.status == SegmentStatus::Captured).then_some(UserStackCopy {
+            segment: Segment {
+                address: self.user_stack.address,
+                bytes: self.user_stack.bytes,
+            },
+            cut_by_budget: self.header.user_stack.flags & SEGMENT_CUT_BY_BUDGET != 0,
+        })
+    }
+
+    /// The captured bytes of kernel stacks.
     #[must_use]
     pub fn memory(&self) -> SampleMemory<'a> {
         let mut memory = SampleMemory::new();

@@ -9,7 +9,7 @@ use walker_common::maps::{Counters, TARGET_AT_EXEC, TARGET_PROCESS, TARGET_THREA
 
 use super::{
     clock,
-    object::{Object, ObjectOptions},
+    object::{Object, ObjectOptions, Sides},
     record::{RecordError, Sample},
     target::Target,
 };
@@ -52,6 +52,37 @@ pub struct SessionOptions<'a> {
     pub ring_bytes: Option<u64>,
     /// The perf_event program to run.
     pub program: &'static str,
+    /// Which sides of a sample to capture.
+    pub sides: Sides,
+}
+
+/// How to set the BPF object up.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// Only tasks in the target maps are sampled.
+    pub filter_targets: bool,
+    /// Keep samples of idle CPUs.
+    pub keep_idle: bool,
+    /// The kernel's image, for kernels whose ORC tables cannot be found in memory.
+    pub image: Option<&'a KernelImage>,
+    /// Bytes of the ring buffer, a power of two.
+    pub ring_bytes: u32,
+    /// Which sides of a sample to capture.
+    pub sides: Sides,
+}
+
+impl Setup<'_> {
+    /// For asking the kernel questions, without taking samples.
+    #[must_use]
+    pub fn without_samples() -> Self {
+        Self {
+            filter_targets: false,
+            keep_idle: false,
+            image: None,
+            ring_bytes: ring_size(1, Some(0)),
+            sides: Sides::KERNEL,
+        }
+    }
 }
 
 /// The BPF object with what is known of the kernel it runs on, and no events yet.
@@ -82,12 +113,7 @@ fn bpf_text(object: &mut Object, kernel: &RunningKernel) -> Vec<BpfSymbol> {
 ///
 /// # Errors
 /// With the first thing that is missing, and what to do about it.
-pub fn prepare(
-    filter_targets: bool,
-    keep_idle: bool,
-    image: Option<&KernelImage>,
-    ring_bytes: u32,
-) -> anyhow::Result<Prepared> {
+pub fn prepare(setup: &Setup<'_>) -> anyhow::Result<Prepared> {
     let btf = Btf::of_running_kernel().context(
         "this kernel does not describe its types (BTF): stackwalk needs one built with \
          CONFIG_DEBUG_INFO_BTF=y, as distributions' kernels since 2020 are",
@@ -101,14 +127,15 @@ pub fn prepare(
     let mut object = Object::load(
         &offsets,
         &ObjectOptions {
-            filter_targets,
-            keep_idle,
+            filter_targets: setup.filter_targets,
+            keep_idle: setup.keep_idle,
             idle_text,
-            ring_bytes,
+            ring_bytes: setup.ring_bytes,
             cpus,
+            sides: setup.sides,
         },
     )?;
-    let kernel = RunningKernel::inspect(&mut object, offsets, symbols, cpus, image)?;
+    let kernel = RunningKernel::inspect(&mut object, offsets, symbols, cpus, setup.image)?;
     for (cpu, stacks) in kernel.stack_tables() {
         object.set_stacks(cpu, &stacks)?;
     }
@@ -183,9 +210,13 @@ impl Session {
         // longer work.
         let events = clock::open_all(clock, &cpus, options.frequency, false)?;
         let filter = *options.target != Target::System || options.waiting_pid.is_some();
-        let ring_bytes = ring_size(cpus.len(), options.ring_bytes);
-        let Prepared { mut object, kernel } =
-            prepare(filter, options.keep_idle, options.image, ring_bytes)?;
+        let Prepared { mut object, kernel } = prepare(&Setup {
+            filter_targets: filter,
+            keep_idle: options.keep_idle,
+            image: options.image,
+            ring_bytes: ring_size(cpus.len(), options.ring_bytes),
+            sides: options.sides,
+        })?;
         if filter {
             follow(&mut object, options)?;
         }

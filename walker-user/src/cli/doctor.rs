@@ -8,7 +8,7 @@ use crate::{
     btf::Btf,
     capture::{
         clock,
-        session::{Prepared, online_cpus, prepare, ring_size},
+        session::{Prepared, Setup, online_cpus, prepare},
     },
     kernel::{kallsyms::Kallsyms, offsets::Offsets, orc_source},
     sys::perf::{SamplingClock, SamplingEvent},
@@ -97,7 +97,7 @@ pub(super) fn doctor() -> anyhow::Result<ExitCode> {
     events(&mut report)?;
     types_and_symbols(&mut report)?;
 
-    let prepared = prepare(false, false, None, ring_size(1, Some(0))).and_then(|mut prepared| {
+    let prepared = prepare(&Setup::without_samples()).and_then(|mut prepared| {
         prepared.object.load_perf(names::PROG_CAPTURE)?;
         Ok(prepared)
     });

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use rustc_hash::{FxHashMap, FxHashSet};
-use walker_common::maps::names;
+use walker_common::{maps::names, wire::MAX_USER_BYTES};
 
 use super::{
     SamplingArgs, TargetArgs,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     aggregate::{Aggregate, Process, RawFrame},
-    capture::record::Sample,
+    capture::{budget::FIRST_BUDGET, object::Sides, record::Sample},
     kernel::{bpf_text, running::RunningKernel},
     output::{folded, svg, text},
     profile::{Frame, FrameClass, Meta, Profile, Totals, WeightedStack},
@@ -24,6 +24,9 @@ use crate::{
 
 /// Where results go if nothing is said.
 const DEFAULT_OUTPUT: &str = "stackwalk.svg";
+
+/// The largest copy of a user stack.
+const USER_STACK_MAX_KIB: u32 = MAX_USER_BYTES as u32 / 1024;
 
 #[derive(Debug, Args)]
 pub(super) struct RecordArgs {
@@ -36,9 +39,35 @@ pub(super) struct RecordArgs {
     /// flame-graph text on standard output
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_OUTPUT)]
     output: Vec<PathBuf>,
+    /// Leave the user stacks out
+    #[arg(long, conflicts_with = "no_kernel")]
+    no_user: bool,
+    /// Leave the kernel stacks out
+    #[arg(long)]
+    no_kernel: bool,
+    /// The most that is copied of a user stack, in KiB. How much is copied of a process's stacks
+    /// adapts to how deep they are
+    #[arg(long, value_name = "KIB", default_value_t = USER_STACK_MAX_KIB,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(USER_STACK_MAX_KIB)))]
+    user_stack_max: u32,
     /// Do not show stack boundaries ([IRQ], [NMI], …) as frames
     #[arg(long)]
     no_stack_markers: bool,
+}
+
+impl RecordArgs {
+    fn sides(&self) -> Sides {
+        let most = self.user_stack_max * 1024;
+        Sides {
+            kernel: !self.no_kernel,
+            user_budget: if self.no_user {
+                0
+            } else {
+                FIRST_BUDGET.min(most)
+            },
+            user_budget_max: most,
+        }
+    }
 }
 
 /// Collects the samples.
@@ -86,6 +115,7 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         &args.target,
         &args.sampling,
         names::PROG_CAPTURE,
+        args.sides(),
         &mut recorder,
     )?;
 

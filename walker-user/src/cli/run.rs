@@ -18,6 +18,7 @@ use walker_common::maps::Counters;
 use super::{SamplingArgs, TargetArgs, status::StatusLine};
 use crate::{
     capture::{
+        object::Sides,
         record::Sample,
         session::{Ended, Session, SessionOptions},
         target::Target,
@@ -79,6 +80,7 @@ pub(super) fn sample(
     target: &TargetArgs,
     sampling: &SamplingArgs,
     program: &'static str,
+    sides: Sides,
     observer: &mut impl Observer,
 ) -> anyhow::Result<Finished> {
     let resolved = target.resolve()?;
@@ -116,6 +118,7 @@ pub(super) fn sample(
             image: image.as_ref(),
             ring_bytes: sampling.ring_size.map(|kib| kib * 1024),
             program,
+            sides,
         })?;
         drop(image);
         let run = Run {

@@ -3,12 +3,12 @@
 use std::{io::Write as _, process::ExitCode};
 
 use crate::{
-    capture::session::{prepare, ring_size},
+    capture::session::{Setup, prepare},
     classify::{KnownStack, NextSp},
 };
 
 pub(super) fn stacks() -> anyhow::Result<ExitCode> {
-    let prepared = prepare(false, false, None, ring_size(1, Some(0)))?;
+    let prepared = prepare(&Setup::without_samples())?;
     let mut out = std::io::stdout().lock();
     for (cpu, table) in prepared.kernel.cpus() {
         writeln!(out, "CPU {cpu} (per-CPU area at {:#018x})", table.base)?;

@@ -17,7 +17,7 @@ use super::{
     summary::{self, Conditions, Walks, grouped, percent},
 };
 use crate::{
-    capture::{clock, record::Sample, session::Session},
+    capture::{clock, object::Sides, record::Sample, session::Session},
     kernel::{
         bpf_text::{self, BpfSymbol},
         running::RunningKernel,
@@ -217,6 +217,7 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         &args.target,
         &args.sampling,
         names::PROG_ORACLE,
+        Sides::KERNEL,
         &mut verifier,
     )?;
     verifier.settle();

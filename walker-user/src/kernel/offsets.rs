@@ -66,6 +66,12 @@ pub struct Offsets {
     pub task_cfs_rq: Option<u64>,
     /// `cfs_rq.rq`; likewise.
     pub cfs_rq_rq: Option<u64>,
+    /// `task_struct.mm`.
+    pub task_mm: u64,
+    /// `task_struct.thread.fsbase`.
+    pub task_fsbase: u64,
+    /// `mm_struct.start_stack`.
+    pub mm_start_stack: u64,
     /// Bytes of a task's kernel stack, `THREAD_SIZE`.
     pub thread_size: u64,
     /// Bytes of the hard-IRQ stack, `IRQ_STACK_SIZE`.
@@ -147,6 +153,9 @@ impl Offsets {
             task_tgid: byte_offset(btf, "task_struct.tgid")?,
             task_cfs_rq: optional(byte_offset(btf, "task_struct.se.cfs_rq"))?,
             cfs_rq_rq: optional(byte_offset(btf, "cfs_rq.rq"))?,
+            task_mm: byte_offset(btf, "task_struct.mm")?,
+            task_fsbase: byte_offset(btf, "task_struct.thread.fsbase")?,
+            mm_start_stack: byte_offset(btf, "mm_struct.start_stack")?,
             thread_size: btf
                 .size_of("thread_union")
                 .or_else(|_| btf.size_of("irq_stack"))?,

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use walker_common::wire::{SampleHeader, SegmentStatus};
 use walker_user::{
     capture::{
+        object::Sides,
         record::Sample,
         session::{Session, SessionOptions},
         target::Target,
@@ -45,6 +46,7 @@ pub(crate) fn sample(
         image: None,
         ring_bytes: None,
         program,
+        sides: Sides::KERNEL,
     })?;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -6,6 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 use walker_common::maps::{Counters, names};
 use walker_user::{
     capture::{
+        object::Sides,
         record::Sample,
         session::{Session, SessionOptions},
         target::Target,
@@ -45,6 +46,7 @@ pub(crate) fn options(target: &Target) -> SessionOptions<'_> {
         image: None,
         ring_bytes: None,
         program: names::PROG_CAPTURE,
+        sides: Sides::KERNEL,
     }
 }
 

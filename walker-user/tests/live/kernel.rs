@@ -15,7 +15,7 @@ use walker_user::{
     btf::Btf,
     capture::{
         object::Object,
-        session::{Prepared, Session, online_cpus, prepare, ring_size},
+        session::{Prepared, Session, Setup, online_cpus, prepare},
         target::Target,
     },
     classify::KnownStack,
@@ -41,7 +41,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 fn prepared() -> Prepared {
-    prepare(false, false, None, ring_size(1, Some(0))).unwrap()
+    prepare(&Setup::without_samples()).unwrap()
 }
 
 /// The table of a CPU, which is there for every CPU that is online.
@@ -122,7 +122,7 @@ fn the_stacks_have_their_sizes_and_do_not_overlap() {
             StackKind::MachineCheck => "MCE_stack",
             StackKind::Vc => "VC_stack",
             StackKind::Vc2 => "VC2_stack",
-            StackKind::Unknown | StackKind::Task | StackKind::SoftIrq => {
+            StackKind::Unknown | StackKind::Task | StackKind::SoftIrq | StackKind::User => {
                 panic!("{kind:?} is no stack of a CPU of x86_64")
             }
         };

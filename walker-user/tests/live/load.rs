@@ -14,7 +14,7 @@ use std::{
 };
 
 use walker_user::{
-    capture::session::{prepare, ring_size},
+    capture::session::{Setup, prepare},
     kernel::memory::KernelMemory as _,
     unwind::kernel::TextRange,
 };
@@ -152,7 +152,7 @@ impl Load {
     }
 
     fn bpf(&mut self) {
-        let mut prepared = prepare(false, false, None, ring_size(1, Some(0))).unwrap();
+        let mut prepared = prepare(&Setup::without_samples()).unwrap();
         let TextRange { begin, .. } = prepared.kernel.symbols.kernel_text().unwrap();
         self.thread("swload-bpf", move || {
             prepared.object.read(begin, 64 << 10).unwrap();

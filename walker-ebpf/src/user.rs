@@ -1,0 +1,207 @@
+//! The user side of a sample: where its registers are, and the bytes of its stack.
+//!
+//! How much is copied is the process's budget, which user space keeps in a map by how far its
+//! walks read. What lies past the stack's end is not copied where that end is known: the kernel
+//! keeps that of a main thread, and C libraries put a thread's control block, which the FS base
+//! points to, right above the stack they made for it.
+
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::{
+        bpf_get_current_task,
+        generated::{
+            bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_probe_read_user, bpf_task_pt_regs,
+        },
+    },
+};
+use walker_common::{
+    StackKind,
+    wire::{
+        CHAIN_BYTES, FLAG_USER_MODE, MAX_DATA_BYTES, MAX_USER_BYTES, REGISTER_BYTES, Registers,
+        SEGMENT_CUT_BY_BUDGET, SEGMENT_CUT_BY_FAULT, SegmentHeader, SegmentStatus,
+    },
+};
+
+use crate::{
+    config::{
+        NO_KERNEL, OFF_MM_START_STACK, OFF_TASK_FSBASE, OFF_TASK_MM, USER_BUDGET, USER_BUDGET_MAX,
+    },
+    kernel::read_word,
+    maps::{BUDGETS, NAME_BUDGETS, Record},
+};
+
+/// The code segment of 64-bit user code (`__USER_CS`, `arch/x86/include/asm/segment.h`). A 32-bit
+/// stack would be copied for nothing.
+const USER_CS: u64 = 0x33;
+const PAGE: u64 = 4096;
+/// Pages that the largest budget can touch.
+const MAX_PAGES: usize = MAX_USER_BYTES / PAGE as usize + 1;
+
+/// A segment that is not there.
+pub(crate) const ABSENT: SegmentHeader = SegmentHeader {
+    address: 0,
+    length: 0,
+    kind: StackKind::Unknown as u8,
+    status: SegmentStatus::Absent as u8,
+    flags: 0,
+};
+
+/// Copies the user side behind `used` bytes of data; returns the new length of the data.
+#[inline(always)]
+pub(crate) fn copy_user(record: *mut Record, used: usize) -> usize {
+    if USER_BUDGET.load() == 0 || used > CHAIN_BYTES + MAX_DATA_BYTES {
+        return used;
+    }
+    let header = unsafe { &raw mut (*record).header };
+    let mut used = used;
+    let (sp, cs) = if unsafe { (*header).flags } & FLAG_USER_MODE != 0 {
+        unsafe { ((*header).regs.sp, (*header).regs.cs) }
+    } else {
+        let address = pt_regs();
+        let cs = read_word(address.wrapping_add(core::mem::offset_of!(Registers, cs) as u64));
+        let sp = read_word(address.wrapping_add(core::mem::offset_of!(Registers, sp) as u64));
+        // A kernel thread has no such registers, and an I/O worker none that mean anything.
+        if cs & 3 == 0 || sp == 0 {
+            return used;
+        }
+        unsafe {
+            (*header).user_regs.address = address;
+            (*header).user_regs.length = REGISTER_BYTES as u32;
+            (*header).user_regs.kind = StackKind::Task as u8;
+        }
+        if !has_task_stack(record) {
+            let result = unsafe {
+                let to = (&raw mut (*record).data).cast::<u8>().add(used);
+                bpf_probe_read_kernel(to.cast(), REGISTER_BYTES as u32, address as *const _)
+            };
+            if result < 0 {
+                unsafe { (*header).user_regs.status = SegmentStatus::Unreadable as u8 };
+                return used;
+            }
+            unsafe { (*header).user_regs.status = SegmentStatus::Captured as u8 };
+            used += REGISTER_BYTES;
+        }
+        (sp, cs)
+    };
+    if cs & 0xffff != USER_CS {
+        return used;
+    }
+    let (wanted, mut flags) = wanted(record, sp);
+    let copied = copy_stack(record, used, sp, wanted);
+    if copied < wanted {
+        flags = SEGMENT_CUT_BY_FAULT;
+    }
+    let status = if copied == 0 {
+        SegmentStatus::Unreadable
+    } else {
+        SegmentStatus::Captured
+    };
+    unsafe {
+        (*header).user_stack.address = sp;
+        (*header).user_stack.length = copied as u32;
+        (*header).user_stack.kind = StackKind::User as u8;
+        (*header).user_stack.status = status as u8;
+        (*header).user_stack.flags = flags;
+    }
+    used + ((copied as usize + 7) & !7)
+}
+
+/// Where the current task saved the registers of user space (`task_pt_regs()`).
+#[inline(always)]
+fn pt_regs() -> u64 {
+    unsafe {
+        let task: *mut task_struct = bpf_get_current_task_btf();
+        bpf_task_pt_regs(task) as u64
+    }
+}
+
+/// Whether the record holds the current task's kernel stack, at whose top those registers are. It
+/// ends the chain of stacks, so it can only be the last.
+#[inline(always)]
+fn has_task_stack(record: *mut Record) -> bool {
+    if NO_KERNEL.load() != 0 {
+        return false;
+    }
+    let header = unsafe { &raw const (*record).header };
+    let mut found = false;
+    let segments = unsafe { &raw const (*header).segments };
+    let count = unsafe { (*header).segment_count };
+    for index in 0..walker_common::wire::MAX_SEGMENTS {
+        if index as u32 >= count {
+            break;
+        }
+        let segment = unsafe { &raw const (*segments)[index] };
+        let (kind, status) = unsafe { ((*segment).kind, (*segment).status) };
+        found |= kind == StackKind::Task as u8 && status == SegmentStatus::Captured as u8;
+    }
+    found
+}
+
+/// How many bytes from `sp` on to copy, and whether the budget is the reason that it is not more.
+#[inline(always)]
+fn wanted(record: *mut Record, sp: u64) -> (u64, u16) {
+    let header = unsafe { &raw const (*record).header };
+    let pid = unsafe { (*header).pid };
+    let comm = unsafe { &(*header).comm };
+    let budget = match unsafe { BUDGETS.get(pid) } {
+        Some(budget) => u64::from(*budget),
+        None => match unsafe { NAME_BUDGETS.get(comm) } {
+            Some(budget) => u64::from(*budget),
+            None => USER_BUDGET.load(),
+        },
+    };
+    let most = USER_BUDGET_MAX.load();
+    let budget = if budget > most { most } else { budget };
+    let mut end = sp.wrapping_add(budget);
+    let mut flags = SEGMENT_CUT_BY_BUDGET;
+    let task = unsafe { bpf_get_current_task() };
+    let mm = read_word(task.wrapping_add(OFF_TASK_MM.load()));
+    let start_stack = read_word(mm.wrapping_add(OFF_MM_START_STACK.load()));
+    if start_stack > sp && start_stack <= end {
+        end = start_stack;
+        flags = 0;
+    }
+    let thread_control_block = read_word(task.wrapping_add(OFF_TASK_FSBASE.load()));
+    if thread_control_block > sp && thread_control_block <= end {
+        end = thread_control_block;
+        flags = 0;
+    }
+    (end.wrapping_sub(sp), flags)
+}
+
+/// Copies up to `wanted` bytes from `sp` on; returns how many could be read.
+#[inline(always)]
+fn copy_stack(record: *mut Record, used: usize, sp: u64, wanted: u64) -> u64 {
+    const ROOM: usize = CHAIN_BYTES + MAX_DATA_BYTES + REGISTER_BYTES;
+    if wanted == 0 || wanted > MAX_USER_BYTES as u64 || used > ROOM {
+        return 0;
+    }
+    let data = unsafe { (&raw mut (*record).data).cast::<u8>().add(used) };
+    let all = unsafe { bpf_probe_read_user(data.cast(), wanted as u32, sp as *const _) };
+    if all == 0 {
+        return wanted;
+    }
+    // A read fails as a whole, so what can be had is fetched page by page.
+    let mut copied = 0u64;
+    for _ in 0..MAX_PAGES {
+        if copied >= wanted {
+            break;
+        }
+        let from = sp.wrapping_add(copied);
+        let in_page = PAGE - (from & (PAGE - 1));
+        let left = wanted - copied;
+        let length = if left < in_page { left } else { in_page };
+        if length > PAGE || copied > MAX_USER_BYTES as u64 - PAGE {
+            break;
+        }
+        let result = unsafe {
+            let to = data.add(copied as usize);
+            bpf_probe_read_user(to.cast(), length as u32, from as *const _)
+        };
+        if result < 0 {
+            break;
+        }
+        copied += length;
+    }
+    copied
+}
