@@ -13,6 +13,13 @@ use crate::{
     maps::{CPU_FACTS, READ_BUFFER},
 };
 
+/// The same value, of which the compiler then knows nothing: a bound that is checked afterwards is
+/// checked in the very register that is used, as older verifiers need it.
+#[inline(always)]
+pub(crate) fn opaque(value: u64) -> u64 {
+    core::hint::black_box(value)
+}
+
 /// Reads one kernel word; 0 where it cannot be read.
 #[inline(always)]
 pub(crate) fn read_word(address: u64) -> u64 {

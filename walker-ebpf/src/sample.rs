@@ -30,7 +30,7 @@ use crate::{
     config::{
         FILTER, IDLE_BEGIN, IDLE_END, KEEP_IDLE, NO_KERNEL, OFF_TASK_STACK, THREAD_SIZE, WAKE_AT,
     },
-    kernel::read_word,
+    kernel::{opaque, read_word},
     maps::{COST, COUNTERS, DATA_BYTES, Record, SAMPLES, SCRATCH, STACKS},
     target::is_target,
     user::{ABSENT, copy_user},
@@ -279,23 +279,22 @@ fn copy_stacks(record: *mut Record, used: usize) -> usize {
             break;
         }
         visited |= bit;
-        // Older verifiers lose track of the rounding below and take `used` to be a few bytes larger
-        // than it can be; the buffer's room for user stacks covers that.
-        let status =
-            if length > MAX_SEGMENT_BYTES as u64 || used > MAX_DATA_BYTES - MAX_SEGMENT_BYTES {
-                SegmentStatus::NoRoom
-            } else {
-                let result = unsafe {
-                    let to = (&raw mut (*record).data).cast::<u8>().add(used);
-                    bpf_probe_read_kernel(to.cast(), length as u32, sp as *const core::ffi::c_void)
-                };
-                if result < 0 {
-                    SegmentStatus::Unreadable
-                } else {
-                    used += (length as usize + 7) & !7;
-                    SegmentStatus::Captured
-                }
+        let (length, at) = (opaque(length), opaque(used as u64) as usize);
+        let status = if length > MAX_SEGMENT_BYTES as u64 || at > MAX_DATA_BYTES - MAX_SEGMENT_BYTES
+        {
+            SegmentStatus::NoRoom
+        } else {
+            let result = unsafe {
+                let to = (&raw mut (*record).data).cast::<u8>().add(at);
+                bpf_probe_read_kernel(to.cast(), length as u32, sp as *const core::ffi::c_void)
             };
+            if result < 0 {
+                SegmentStatus::Unreadable
+            } else {
+                used = at + ((length as usize + 7) & !7);
+                SegmentStatus::Captured
+            }
+        };
         unsafe { (*segment).status = status as u8 };
         if found.next_sp_below_end == 0 {
             break;
@@ -308,8 +307,12 @@ fn copy_stacks(record: *mut Record, used: usize) -> usize {
 /// Puts the record into the ring buffer and counts what became of it.
 #[inline(always)]
 fn finish(ring: &RingBuf, record: *mut Record, counters: *mut Counters, used: usize) {
-    let used = if used > DATA_BYTES { DATA_BYTES } else { used };
-    let size = HEADER_BYTES + used;
+    let size = opaque((HEADER_BYTES + used) as u64) as usize;
+    let size = if size > HEADER_BYTES + DATA_BYTES {
+        HEADER_BYTES + DATA_BYTES
+    } else {
+        size
+    };
     unsafe { (*record).header.size = size as u32 };
     // The reader comes by on its own several times a second; it is woken only when it must hurry.
     // It must also when a budget has to grow, or more stacks would be cut.

@@ -26,7 +26,7 @@ use crate::{
     config::{
         NO_KERNEL, OFF_MM_START_STACK, OFF_TASK_FSBASE, OFF_TASK_MM, USER_BUDGET, USER_BUDGET_MAX,
     },
-    kernel::read_word,
+    kernel::{opaque, read_word},
     maps::{BUDGETS, NAME_BUDGETS, Record},
 };
 
@@ -49,6 +49,7 @@ pub(crate) const ABSENT: SegmentHeader = SegmentHeader {
 /// Copies the user side behind `used` bytes of data; returns the new length of the data.
 #[inline(always)]
 pub(crate) fn copy_user(record: *mut Record, used: usize) -> usize {
+    let used = opaque(used as u64) as usize;
     if USER_BUDGET.load() == 0 || used > CHAIN_BYTES + MAX_DATA_BYTES {
         return used;
     }
@@ -172,36 +173,46 @@ fn wanted(record: *mut Record, sp: u64) -> (u64, u16) {
 /// Copies up to `wanted` bytes from `sp` on; returns how many could be read.
 #[inline(always)]
 fn copy_stack(record: *mut Record, used: usize, sp: u64, wanted: u64) -> u64 {
-    const ROOM: usize = CHAIN_BYTES + MAX_DATA_BYTES + REGISTER_BYTES;
-    if wanted == 0 || wanted > MAX_USER_BYTES as u64 || used > ROOM {
-        return 0;
-    }
-    let data = unsafe { (&raw mut (*record).data).cast::<u8>().add(used) };
-    let all = unsafe { bpf_probe_read_user(data.cast(), wanted as u32, sp as *const _) };
-    if all == 0 {
+    let to = unsafe { (&raw mut (*record).data).cast::<u8>().add(used) };
+    if read_user(to, sp, wanted) {
         return wanted;
     }
-    // A read fails as a whole, so what can be had is fetched page by page.
-    let mut copied = 0u64;
-    for _ in 0..MAX_PAGES {
-        if copied >= wanted {
-            break;
-        }
-        let from = sp.wrapping_add(copied);
-        let in_page = PAGE - (from & (PAGE - 1));
-        let left = wanted - copied;
-        let length = if left < in_page { left } else { in_page };
-        if length > PAGE || copied > MAX_USER_BYTES as u64 - PAGE {
-            break;
-        }
-        let result = unsafe {
-            let to = data.add(copied as usize);
-            bpf_probe_read_user(to.cast(), length as u32, from as *const _)
-        };
-        if result < 0 {
-            break;
-        }
-        copied += length;
+    // A read fails as a whole. Stacks end at the end of a page, so the bytes up to the first page
+    // that cannot be read are asked for again.
+    let readable = readable_from(sp, wanted);
+    if read_user(to, sp, readable) {
+        readable
+    } else {
+        0
     }
-    copied
+}
+
+/// Reads a piece of a user stack into the record.
+#[inline(always)]
+fn read_user(to: *mut u8, from: u64, length: u64) -> bool {
+    let length = opaque(length);
+    if length == 0 || length > MAX_USER_BYTES as u64 {
+        return false;
+    }
+    unsafe { bpf_probe_read_user(to.cast(), length as u32, from as *const _) == 0 }
+}
+
+/// How many of `wanted` bytes from `sp` on are before the first page that cannot be read.
+#[inline(always)]
+fn readable_from(sp: u64, wanted: u64) -> u64 {
+    let mut page = sp & !(PAGE - 1);
+    let mut readable = 0;
+    for _ in 0..MAX_PAGES {
+        let mut byte = 0u8;
+        let at = if page < sp { sp } else { page };
+        if unsafe { bpf_probe_read_user((&raw mut byte).cast(), 1, at as *const _) } < 0 {
+            break;
+        }
+        page = page.wrapping_add(PAGE);
+        readable = page.wrapping_sub(sp);
+        if readable >= wanted {
+            return wanted;
+        }
+    }
+    readable
 }
