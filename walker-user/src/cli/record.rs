@@ -307,6 +307,8 @@ fn named(
         module: module.map(|module| profile.intern(module)),
         class,
         reliable,
+        inlined: false,
+        source: None,
         address,
         // A return address is shown as it is, though it was looked up one byte before.
         offset: symbol.map_or(0, |symbol| symbol.offset + (address - lookup)),

@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::palette::{Group, SHADES, shade_of};
-use super::{grouped, percent, printable, recording, sum, whereabouts};
+use super::{grouped, percent, place, printable, recording, sum, whereabouts};
 use crate::profile::tree::{CallTree, Node};
-use crate::profile::{FrameClass, Profile};
+use crate::profile::{FrameClass, Label, Profile};
 
 /// How to draw a flame graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,7 +129,11 @@ fn write_frame(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let Node {
-        label, own, total, ..
+        label,
+        origin,
+        own,
+        total,
+        ..
     } = *frame.node;
     let name = printable(profile.text(label.name));
     let group = Group::of(label.class);
@@ -140,6 +144,7 @@ fn write_frame(
     } else {
         ("? ", " r")
     };
+    let inlined = if label.inlined { " l" } else { "" };
     let x = frame.start as f64 * per_sample;
     let width = total as f64 * per_sample;
     // A gap between neighbours, where there is room for one.
@@ -148,12 +153,19 @@ fn write_frame(
 
     let (samples, start) = (grouped(total), frame.start);
     let share = percent(total, tree.nodes()[0].total);
-    let place = place(label.class);
+    let stands_for = stands_for(label);
     let name = format!("{doubt}{name}");
+    let module = origin.module.map(|module| printable(profile.text(module)));
+    let source = origin.source.map(|source| place(profile, source));
+    let origin: Vec<String> = module.into_iter().chain(source).collect();
+    let origin = match origin.is_empty() {
+        true => String::new(),
+        false => format!("\n{}", escaped(&origin.join(", "))),
+    };
     write!(
         out,
-        "<g class=\"f {letter} {letter}{shade}{doubtful}\" data-s=\"{start}\" data-n=\"{total}\">\
-         <title>{}\n{samples} samples, {share:.2} %, {} own, {place}{}</title>\
+        "<g class=\"f {letter} {letter}{shade}{doubtful}{inlined}\" data-s=\"{start}\" data-n=\"{total}\">\
+         <title>{}\n{samples} samples, {share:.2} %, {} own, {stands_for}{}{origin}</title>\
          <rect x=\"{x:.2}\" y=\"{y}\" width=\"{filled:.2}\" height=\"17\"/>",
         escaped(&name),
         grouped(own),
@@ -176,9 +188,10 @@ fn write_frame(
 }
 
 /// What kind of code or stack a frame is on, in words.
-fn place(class: FrameClass) -> String {
-    match class {
+fn stands_for(label: Label) -> String {
+    match label.class {
         FrameClass::Process => "process".to_owned(),
+        FrameClass::User if label.inlined => "user space, inlined".to_owned(),
         FrameClass::User => "user space".to_owned(),
         FrameClass::Kernel(kind) => format!("on the {} stack", kind.name()),
         FrameClass::Marker(kind) => format!("switch to the {} stack", kind.name()),
@@ -275,6 +288,9 @@ fn push_legend(body: &mut String, tree: &CallTree, mut y: usize) -> usize {
     if nodes.iter().any(|node| !node.label.reliable) {
         keys.push(('r', "? not unwound".to_owned()));
     }
+    if nodes.iter().any(|node| node.label.inlined) {
+        keys.push(('l', "inlined".to_owned()));
+    }
     let text_width = |text: &str| (text.chars().count() as f64 * CHARACTER) as usize;
     let lead = "sampled in:";
     push(
@@ -288,9 +304,10 @@ fn push_legend(body: &mut String, tree: &CallTree, mut y: usize) -> usize {
             (x, y) = (MARGIN, y + ROW);
         }
         let (top, text_x) = (y - 10, x + 16);
-        // An unreliable frame has no colour of its own, but looks washed out.
+        // An unreliable or inlined frame has no colour of its own, but looks washed out.
         let look = match letter {
             'r' => "r q0".to_owned(),
+            'l' => "l u0".to_owned(),
             _ => format!("{letter}0"),
         };
         push(
@@ -416,7 +433,7 @@ mod tests {
             .collect();
         assert_eq!(titles[0], "all\n100 samples, 100.00 %, 0 own, process");
         for title in [
-            "parse<int; char>(a)\n92 samples, 92.00 %, 50 own, user space",
+            "parse<int; char>(a)\n92 samples, 92.00 %, 50 own, user space\ncc1",
             "[IRQ]\n27 samples, 27.00 %, 0 own, switch to the IRQ stack",
             "perf_event_nmi_handler\n20 samples, 20.00 %, 20 own, on the NMI stack",
             "? [not unwound]\n5 samples, 5.00 %, 5 own, on the TASK stack, \
@@ -424,6 +441,37 @@ mod tests {
         ] {
             assert!(titles.contains(&title), "{title:?} in {titles:#?}");
         }
+    }
+
+    #[test]
+    fn an_inlined_frame_looks_lighter_and_frames_say_where_they_are_from() {
+        let svg = svg(&fixture::inlined(), &Options::default());
+        let document = Document::parse(&svg).unwrap();
+        let shown: Vec<_> = frames(&document)
+            .map(|frame| (child_text(frame, "title").unwrap(), has_class(frame, "l")))
+            .collect();
+        assert_eq!(
+            shown[2..],
+            [
+                (
+                    "main\n6 samples, 100.00 %, 0 own, user space\na, /src/a.c",
+                    false
+                ),
+                (
+                    "step\n2 samples, 33.33 %, 2 own, user space\na, /src/a.c:1",
+                    false
+                ),
+                (
+                    "step\n4 samples, 66.67 %, 4 own, user space, inlined\na, /src/a.h:3",
+                    true
+                ),
+            ]
+        );
+        let legend = document
+            .descendants()
+            .filter(|node| has_class(*node, "key"));
+        let mut groups = legend.filter_map(|key| key.attribute("data-group"));
+        assert!(groups.any(|group| group == "l"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The few system calls that no crate wraps. All `unsafe` of the user-space side is in here.
 
 pub(crate) mod clock;
+pub(crate) mod confine;
 pub mod perf;
 pub(crate) mod process;
 pub(crate) mod ring;

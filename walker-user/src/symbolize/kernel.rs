@@ -1,8 +1,8 @@
-//! Names for addresses, by blazesym.
+//! Names for addresses of the kernel, by blazesym and kallsyms.
 //!
-//! A symbolizer is asked once for each distinct address, at the end of a run; what has to be known
-//! while a process lives (its mappings) is remembered when it is first seen. An address without a
-//! name is an answer with a reason, never an error.
+//! A symbolizer is asked once for each distinct address, at the end of a run. Files of users are
+//! not read here but in a process of its own, see [`super::service`]; [`Symbols::user`] is what was
+//! there before.
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -1,0 +1,236 @@
+//! Files that are made to break what reads them. There is always an answer, the next file is read
+//! as if nothing had been, and this process is still there.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use proptest::{
+    prelude::*,
+    test_runner::{Config as Cases, TestRunner},
+};
+use walker_user::symbolize::{
+    Object, Reason,
+    service::{Config, Service},
+};
+
+use crate::{
+    ask,
+    build::{Folder, addresses, run},
+    config, object, shown,
+};
+
+const SECTION_HEADER: usize = 64;
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// Where the header of the first section with these contents is.
+fn header_of(elf: &[u8], contents: impl Fn(&[u8], u64) -> bool) -> usize {
+    let table = u64_at(elf, 40) as usize;
+    let count = usize::from(u16::from_le_bytes(elf[60..62].try_into().unwrap()));
+    let mut headers = (0..count).map(|index| table + index * SECTION_HEADER);
+    let found = headers.find(|&header| {
+        let (flags, offset, size) = (
+            u64_at(elf, header + 8),
+            u64_at(elf, header + 24),
+            u64_at(elf, header + 32),
+        );
+        let bytes = elf.get(offset as usize..(offset + size) as usize);
+        bytes.is_some_and(|bytes| contents(bytes, flags))
+    });
+    found.unwrap()
+}
+
+/// A program with compressed debug info that claims to be of this size.
+fn claiming(folder: &Folder, size: u64) -> PathBuf {
+    const COMPRESSED: u64 = 0x800;
+    let program = folder.program(&["-gz=zlib"]);
+    let mut elf = fs::read(&program).unwrap();
+    let header = header_of(&elf, |_, flags| flags & COMPRESSED != 0);
+    let at = u64_at(&elf, header + 24) as usize + 8;
+    elf[at..at + 8].copy_from_slice(&size.to_le_bytes());
+    let path = folder.path("claiming");
+    fs::write(&path, elf).unwrap();
+    path
+}
+
+#[test]
+fn a_worker_that_dies_of_a_file_is_replaced() {
+    let folder = Folder::new();
+    let program = folder.program(&[]);
+    let addresses = addresses(&program, "outer");
+    // Nobody has so much memory; nothing limits what is read of this one.
+    let path = claiming(&folder, 1 << 50);
+    let config = Config {
+        max_debug_info: u64::MAX,
+        ..config()
+    };
+    let service = Service::start(config).unwrap();
+    let answers = service.ask(&object(&path), addresses.clone()).wait();
+    for answer in &answers {
+        assert_eq!(shown(answer), ["outer"], "the symbols are still good");
+        assert_eq!(answer.reason, Some(Reason::DebugInfoUnusable));
+    }
+    let answers = service.ask(&object(&program), addresses).wait();
+    assert!(answers.iter().all(|answer| answer.reason.is_none()));
+}
+
+#[test]
+fn what_a_section_claims_to_be_counts_as_its_size() {
+    let folder = Folder::new();
+    let path = claiming(&folder, 1 << 50);
+    let answers = ask(config(), &path, &addresses(&path, "outer"));
+    assert_eq!(shown(&answers[0]), ["outer"]);
+    assert_eq!(answers[0].reason, Some(Reason::DebugInfoTooLarge));
+}
+
+#[test]
+fn a_file_that_takes_too_long_is_given_up() {
+    let folder = Folder::new();
+    let program = folder.program(&[]);
+    let config = Config {
+        time_limit: Duration::ZERO,
+        ..config()
+    };
+    let start = Instant::now();
+    let answers = ask(config, &program, &[0x1000]);
+    assert_eq!(answers[0].reason, Some(Reason::TooSlow));
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn without_a_worker_there_is_a_reason() {
+    let folder = Folder::new();
+    let program = folder.program(&[]);
+    for (worker, reason) in [
+        (folder.path("missing"), Reason::NotStarted),
+        // A program that ends at once, and one that answers with something else.
+        ("/bin/true".into(), Reason::Crashed),
+        ("/bin/echo".into(), Reason::Crashed),
+    ] {
+        let config = Config {
+            program: worker,
+            ..config()
+        };
+        let answers = ask(config, &program, &[0x1000]);
+        assert_eq!(answers[0].reason, Some(reason));
+        assert_eq!(shown(&answers[0]), ["program+0x1000"]);
+    }
+}
+
+#[test]
+fn what_is_no_elf_file_has_a_reason() {
+    let folder = Folder::new();
+    let text = folder.write("text", "#!/bin/sh\n");
+    let empty = folder.write("empty", "");
+    let whole = fs::read(folder.program(&[])).unwrap();
+    let header = folder.path("header");
+    fs::write(&header, &whole[..100]).unwrap();
+    for path in [text, empty, header] {
+        let answers = ask(config(), &path, &[0x1000]);
+        assert_eq!(answers[0].reason, Some(Reason::NotElf), "{path:?}");
+    }
+    let pipe = folder.path("pipe");
+    run("mkfifo", &[&pipe]);
+    let opened = OpenOptions::new().read(true).write(true).open(&pipe);
+    let service = Service::start(config()).unwrap();
+    let pipe = Arc::new(Object {
+        file: opened.unwrap(),
+        path: pipe,
+    });
+    let answers = service.ask(&pipe, vec![0x1000]).wait();
+    assert_eq!(answers[0].reason, Some(Reason::NotAFile));
+}
+
+/// Programs that are built over while they run do this.
+#[test]
+fn a_file_that_shrinks_and_grows_while_it_is_read() {
+    let folder = Folder::new();
+    let program = folder.program(&[]);
+    let addresses = addresses(&program, "outer");
+    let service = Service::start(config()).unwrap();
+    let changing = object(&program);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let whole = fs::read(&program).unwrap();
+            let file = File::options().write(true).open(&program).unwrap();
+            while !done.load(Ordering::Relaxed) {
+                file.set_len(5000).unwrap();
+                file.write_all_at(&whole, 0).unwrap();
+            }
+            file.write_all_at(&whole, 0).unwrap();
+        });
+        for _ in 0..200 {
+            let answers = service.ask(&changing, addresses.clone()).wait();
+            assert_eq!(answers.len(), addresses.len());
+            let mut functions = answers.iter().flat_map(|answer| &answer.functions);
+            assert!(functions.all(|function| !function.name.is_empty()));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let answers = service.ask(&changing, addresses).wait();
+    assert!(answers.iter().all(|answer| answer.reason.is_none()));
+}
+
+/// One worker reads them all, unless one kills it.
+#[test]
+fn any_bytes_of_a_file_may_be_wrong() {
+    let folder = Folder::new();
+    let program = folder.program(&[]);
+    let addresses = addresses(&program, "outer");
+    let whole = fs::read(&program).unwrap();
+    let path = folder.path("wrong");
+    let config = Config {
+        time_limit: Duration::from_secs(5),
+        ..config()
+    };
+    let service = Service::start(config).unwrap();
+    let change = (any::<prop::sample::Index>(), any::<u8>());
+    let changes = (
+        prop::collection::vec(change, 1..40),
+        any::<prop::sample::Index>(),
+    );
+    let cases = Cases {
+        cases: 150,
+        failure_persistence: None,
+        ..Cases::default()
+    };
+    let outcome = TestRunner::new(cases).run(&changes, |(changes, end)| {
+        let mut bytes = whole.clone();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        // Half of them are cut short as well.
+        let end = end.index(2 * bytes.len());
+        bytes.truncate(end.max(64));
+        fs::write(&path, bytes).unwrap();
+        let answers = service
+            .ask(&object(Path::new(&path)), addresses.clone())
+            .wait();
+        prop_assert_eq!(answers.len(), addresses.len());
+        for answer in answers {
+            prop_assert!(!answer.functions[0].inlined);
+            prop_assert!(
+                answer
+                    .functions
+                    .iter()
+                    .all(|function| !function.name.is_empty())
+            );
+            prop_assert!(answer.named || answer.reason.is_some());
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}
