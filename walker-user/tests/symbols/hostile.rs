@@ -3,8 +3,10 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    io::{Read as _, Write as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -85,6 +87,53 @@ fn a_worker_that_dies_of_a_file_is_replaced() {
     assert!(answers.iter().all(|answer| answer.reason.is_none()));
 }
 
+/// A program whose debug info has a million functions, each inlined into the one before it. What
+/// reads them calls itself for each.
+const NESTED: &str = "\
+    .file 1 \"nested.c\"
+    .text
+    .globl main, outer
+    .type outer, @function
+outer:
+main:
+    .loc 1 1
+    xorl %eax, %eax
+    ret
+.Lend:
+    .size outer, .Lend - outer
+    .section .note.GNU-stack, \"\", @progbits
+    .section .debug_line, \"\", @progbits
+.Lline:
+    .section .debug_abbrev, \"\", @progbits
+    .uleb128 1, 0x11; .byte 1; .uleb128 0x10, 0x17, 0x11, 0x01, 0x12, 0x07, 0, 0
+    .uleb128 2, 0x2e; .byte 1; .uleb128 0x03, 0x08, 0x11, 0x01, 0x12, 0x07, 0, 0
+    .uleb128 3, 0x1d; .byte 1; .uleb128 0, 0
+    .uleb128 0
+    .section .debug_info, \"\", @progbits
+    .long .Linfo_end - .Linfo
+.Linfo:
+    .short 4; .long 0; .byte 8
+    .uleb128 1; .long .Lline; .quad outer, .Lend - outer
+    .uleb128 2; .asciz \"outer\"; .quad outer, .Lend - outer
+    .fill DEPTH, 1, 3
+    .fill DEPTH + 2, 1, 0
+.Linfo_end:
+";
+
+#[test]
+fn functions_inlined_a_million_deep() {
+    let folder = Folder::new();
+    let program = folder.path("nested");
+    for (depth, reason) in [("3", None), ("1000000", Some(Reason::DebugInfoUnusable))] {
+        let source = folder.write("nested.s", &NESTED.replace("DEPTH", depth));
+        run("gcc", &[Path::new("-o"), &program, &source]);
+        let answers = ask(config(), &program, &addresses(&program, "outer"));
+        assert_eq!(answers[0].functions[0].name, "outer");
+        assert_eq!(answers[0].functions[0].line, (depth == "3").then_some(1));
+        assert_eq!(answers[0].reason, reason);
+    }
+}
+
 #[test]
 fn what_a_section_claims_to_be_counts_as_its_size() {
     let folder = Folder::new();
@@ -92,6 +141,35 @@ fn what_a_section_claims_to_be_counts_as_its_size() {
     let answers = ask(config(), &path, &addresses(&path, "outer"));
     assert_eq!(shown(&answers[0]), ["outer"]);
     assert_eq!(answers[0].reason, Some(Reason::DebugInfoTooLarge));
+}
+
+#[test]
+fn a_worker_has_limits_and_ends_with_its_input() {
+    let mut worker = Command::new(config().program)
+        .arg(walker_user::symbolize::worker::ARGUMENT)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut requests = worker.stdin.take().unwrap();
+    let request = br#"{"open":"/x","path":"/x","addresses":[],"max_debug_info":0,"debug_dirs":[]}"#;
+    let length = u32::try_from(request.len()).unwrap();
+    requests.write_all(&length.to_le_bytes()).unwrap();
+    requests.write_all(request).unwrap();
+    let mut answer = [0; 6];
+    let output = worker.stdout.as_mut().unwrap();
+    output.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"\x02\0\0\0[]");
+
+    let limits = fs::read_to_string(format!("/proc/{}/limits", worker.id())).unwrap();
+    let limit = |name| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(limit("Max data size"), (3_u64 << 30).to_string());
+    assert_eq!(limit("Max core file size"), "0");
+    drop(requests);
+    assert!(worker.wait().unwrap().success());
 }
 
 #[test]
