@@ -31,7 +31,7 @@ pub(super) fn find(
     object: &File,
     path: &Path,
     facts: &Facts,
-    debug_dirs: &[PathBuf],
+    debug_dirs: &[&Path],
 ) -> Option<DebugFile> {
     let itself = FileKey::of(object).ok()?;
     candidates(path, facts, debug_dirs)
@@ -63,7 +63,7 @@ fn belongs(file: &File, found: &Facts, wanted: &Facts) -> bool {
     }
 }
 
-fn candidates(path: &Path, facts: &Facts, debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
+fn candidates(path: &Path, facts: &Facts, debug_dirs: &[&Path]) -> Vec<PathBuf> {
     let mut candidates = Vec::new();
     if let Some((first, rest)) = facts.build_id.as_deref().and_then(<[u8]>::split_first) {
         let mut name = format!("{first:02x}/");
@@ -71,7 +71,7 @@ fn candidates(path: &Path, facts: &Facts, debug_dirs: &[PathBuf]) -> Vec<PathBuf
             write!(name, "{byte:02x}").expect("a String takes everything");
         }
         name.push_str(".debug");
-        let by_id = |dir: &PathBuf| dir.join(".build-id").join(&name);
+        let by_id = |dir: &&Path| dir.join(".build-id").join(&name);
         candidates.extend(debug_dirs.iter().map(by_id));
     }
     if let (Some((name, _)), Some(dir)) = (&facts.debug_link, path.parent())

@@ -4,10 +4,7 @@
 //! Everything that was read is dropped before this returns, so that the memory in use is that of
 //! the largest file, not of all files.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsStr, fs::File, os::unix::ffi::OsStrExt as _, path::Path};
 
 use blazesym::symbolize::{
     self as blaze, CodeInfo, Input, Sym, Symbolized, Symbolizer,
@@ -23,137 +20,146 @@ use super::{
 /// Most functions that are shown as inlined into one another.
 const MAX_INLINED: usize = 256;
 
-/// What is asked of the worker.
+/// What is asked of the worker. Paths are bytes: users choose them, and not always as text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Request {
     /// Where to open the file.
-    pub(super) open: PathBuf,
+    pub(super) open: String,
     /// Its path as its process saw it.
-    pub(super) path: PathBuf,
+    pub(super) path: Vec<u8>,
     /// Addresses as linked.
     pub(super) addresses: Vec<u64>,
     /// Most bytes of debug info to read; 0 for none.
     pub(super) max_debug_info: u64,
     /// Where separate debug files are.
-    pub(super) debug_dirs: Vec<PathBuf>,
-}
-
-/// One place to look for names.
-struct Place<'a> {
-    path: &'a Path,
-    debug_info: bool,
+    pub(super) debug_dirs: Vec<Vec<u8>>,
 }
 
 /// The answer for each address, in order.
 pub(super) fn symbolize(request: &Request) -> Vec<CodeSymbol> {
-    let module = base_name(&request.path);
-    let mut found: Vec<Result<CodeSymbol, Reason>> = Vec::new();
-    let opened = File::open(&request.open).map_err(|_| Reason::Unreadable);
-    match opened.and_then(|file| Ok((elf::facts(&file)?, file))) {
-        Err(reason) => found.resize(request.addresses.len(), Err(reason)),
-        Ok((facts, file)) => {
-            found.resize(request.addresses.len(), Err(Reason::NoSymbols));
-            for (found, address) in found.iter_mut().zip(&request.addresses) {
-                if facts.code_at(*address).is_none() {
-                    *found = Err(Reason::NotCode);
+    let path = |bytes| Path::new(OsStr::from_bytes(bytes));
+    let module = base_name(path(&request.path));
+    let mut lookup = Lookup {
+        open: Path::new(&request.open),
+        path: path(&request.path),
+        debug_dirs: request.debug_dirs.iter().map(|dir| path(dir)).collect(),
+        max_debug_info: request.max_debug_info,
+        module: &module,
+        addresses: &request.addresses,
+        found: vec![Err(Reason::NoSymbols); request.addresses.len()],
+    };
+    if let Err(reason) = lookup.run() {
+        lookup.found.fill(Err(reason));
+    }
+    let answers = request.addresses.iter().zip(lookup.found);
+    let answer = |(address, found): (&u64, Result<_, _>)| {
+        found.unwrap_or_else(|reason| CodeSymbol::unnamed(&module, *address, reason))
+    };
+    answers.map(answer).collect()
+}
+
+/// The addresses of one file, and what was found so far.
+struct Lookup<'a> {
+    open: &'a Path,
+    path: &'a Path,
+    debug_dirs: Vec<&'a Path>,
+    max_debug_info: u64,
+    module: &'a str,
+    addresses: &'a [u64],
+    found: Vec<Result<CodeSymbol, Reason>>,
+}
+
+impl Lookup<'_> {
+    fn run(&mut self) -> Result<(), Reason> {
+        let file = File::open(self.open).map_err(|_| Reason::Unreadable)?;
+        let facts = elf::facts(&file)?;
+        for (found, address) in self.found.iter_mut().zip(self.addresses) {
+            if facts.code_at(*address).is_none() {
+                *found = Err(Reason::NotCode);
+            }
+        }
+        let separate = match facts.debug_info {
+            0 => debug_file::find(&file, self.path, &facts, &self.debug_dirs),
+            _ => None,
+        };
+        let (best, bytes) = match &separate {
+            Some(debug) => (debug.path.as_path(), debug.facts.debug_info),
+            None => (self.open, facts.debug_info),
+        };
+        let fits = bytes <= self.max_debug_info;
+        if bytes > 0 && fits {
+            self.ask(best, true, &facts);
+        }
+        // Without the debug info, should that be malformed; then what a separate file has not.
+        self.ask(best, false, &facts);
+        if separate.is_some() {
+            self.ask(self.open, false, &facts);
+        }
+        if !fits && self.max_debug_info > 0 {
+            let named = self.found.iter_mut().flatten();
+            named.for_each(|symbol| symbol.reason = Some(Reason::DebugInfoTooLarge));
+        }
+        Ok(())
+    }
+
+    /// Asks one file for what has no name yet.
+    fn ask(&mut self, path: &Path, debug_info: bool, facts: &Facts) {
+        let is_missing = |at: &usize| !matches!(self.found[*at], Ok(_) | Err(Reason::NotCode));
+        let missing: Vec<usize> = (0..self.found.len()).filter(is_missing).collect();
+        if missing.is_empty() {
+            return;
+        }
+        let addresses: Vec<u64> = missing.iter().map(|&at| self.addresses[at]).collect();
+        let symbolizer = Symbolizer::builder()
+            .enable_auto_reload(false)
+            .set_debug_dirs(Some(&self.debug_dirs))
+            .build();
+        let source = Source::Elf(Elf {
+            debug_syms: debug_info,
+            ..Elf::new(path)
+        });
+        let answers = symbolizer.symbolize(&source, Input::VirtOffset(&addresses));
+        let answers = answers.as_deref().unwrap_or_default();
+        for (index, at) in missing.into_iter().enumerate() {
+            let unusable = self.found[at] == Err(Reason::DebugInfoUnusable);
+            match self.judge(answers.get(index), self.addresses[at], debug_info, facts) {
+                Ok(mut symbol) => {
+                    symbol.reason = unusable.then_some(Reason::DebugInfoUnusable);
+                    self.found[at] = Ok(symbol);
                 }
-            }
-            let separate = match facts.debug_info {
-                0 => debug_file::find(&file, &request.path, &facts, &request.debug_dirs),
-                _ => None,
-            };
-            let (path, bytes) = match &separate {
-                Some(debug) => (debug.path.as_path(), debug.facts.debug_info),
-                None => (request.open.as_path(), facts.debug_info),
-            };
-            let debug_info = bytes > 0 && bytes <= request.max_debug_info;
-            let too_large = bytes > request.max_debug_info && request.max_debug_info > 0;
-            let mut places = vec![Place { path, debug_info }];
-            // The symbols alone, should the debug info be malformed, then those that a separate
-            // file has not.
-            let again = debug_info.then_some(path);
-            let own = separate.is_some().then_some(request.open.as_path());
-            places.extend(again.into_iter().chain(own).map(|path| Place {
-                path,
-                debug_info: false,
-            }));
-            for place in &places {
-                look_up(place, request, &facts, &mut found);
-            }
-            if too_large {
-                let named = found.iter_mut().flatten();
-                named.for_each(|symbol| symbol.reason = Some(Reason::DebugInfoTooLarge));
+                // What was said before is not forgotten because another file has no symbols.
+                Err(Reason::NoSymbols) => {}
+                Err(reason) => self.found[at] = Err(reason),
             }
         }
     }
-    let answers = request.addresses.iter().zip(found);
-    answers
-        .map(|(address, found)| {
-            found.unwrap_or_else(|reason| CodeSymbol::unnamed(&module, *address, reason))
-        })
-        .collect()
-}
 
-/// Asks one place for what has no name yet.
-fn look_up(
-    place: &Place<'_>,
-    request: &Request,
-    facts: &Facts,
-    found: &mut [Result<CodeSymbol, Reason>],
-) {
-    let is_missing = |at: &usize| !matches!(found[*at], Ok(_) | Err(Reason::NotCode));
-    let missing: Vec<usize> = (0..found.len()).filter(is_missing).collect();
-    if missing.is_empty() {
-        return;
-    }
-    let addresses: Vec<u64> = missing.iter().map(|&at| request.addresses[at]).collect();
-    // Debug files were searched before, with more care; blazesym would follow the link of a file
-    // to a place that only its name in `/proc` suggests.
-    let symbolizer = Symbolizer::builder()
-        .enable_auto_reload(false)
-        .set_debug_dirs(Some(&request.debug_dirs))
-        .build();
-    let source = Source::Elf(Elf {
-        debug_syms: place.debug_info,
-        ..Elf::new(place.path)
-    });
-    let answers = symbolizer.symbolize(&source, Input::VirtOffset(&addresses));
-    for (index, at) in missing.into_iter().enumerate() {
-        let answer = match &answers {
-            Ok(answers) => answers.get(index),
-            Err(_) => None,
-        };
-        let reason = match answer {
+    fn judge(
+        &self,
+        answer: Option<&Symbolized<'_>>,
+        address: u64,
+        debug_info: bool,
+        facts: &Facts,
+    ) -> Result<CodeSymbol, Reason> {
+        match answer {
             // A symbol without a size is taken to reach to the next one, but not from data to code.
             Some(Symbolized::Sym(symbol))
                 if !symbol.name.is_empty()
-                    && facts.code_at(symbol.addr) == facts.code_at(request.addresses[at]) =>
+                    && facts.code_at(symbol.addr) == facts.code_at(address) =>
             {
-                let reason = match found[at] {
-                    Err(Reason::DebugInfoUnusable) => Some(Reason::DebugInfoUnusable),
-                    _ => None,
-                };
-                found[at] = Ok(convert(symbol, &base_name(&request.path), reason));
-                continue;
+                Ok(convert(symbol, self.module))
             }
-            Some(Symbolized::Sym(_)) => Reason::NotCovered,
-            Some(Symbolized::Unknown(blaze::Reason::MissingSyms)) => Reason::NoSymbols,
-            Some(Symbolized::Unknown(blaze::Reason::IgnoredError)) | None => {
-                match place.debug_info {
-                    true => Reason::DebugInfoUnusable,
-                    false => Reason::Malformed,
-                }
-            }
-            Some(Symbolized::Unknown(_)) => Reason::NotCovered,
-        };
-        // What one place says of an address is not forgotten because the next has no symbols.
-        if reason != Reason::NoSymbols {
-            found[at] = Err(reason);
+            Some(Symbolized::Unknown(blaze::Reason::MissingSyms)) => Err(Reason::NoSymbols),
+            Some(Symbolized::Unknown(blaze::Reason::IgnoredError)) | None => match debug_info {
+                true => Err(Reason::DebugInfoUnusable),
+                false => Err(Reason::Malformed),
+            },
+            Some(_) => Err(Reason::NotCovered),
         }
     }
 }
 
-fn convert(symbol: &Sym<'_>, module: &str, reason: Option<Reason>) -> CodeSymbol {
+fn convert(symbol: &Sym<'_>, module: &str) -> CodeSymbol {
     let outer = Function {
         file: symbol.code_info.as_deref().map(file),
         line: symbol.code_info.as_deref().and_then(|info| info.line),
@@ -177,7 +183,7 @@ fn convert(symbol: &Sym<'_>, module: &str, reason: Option<Reason>) -> CodeSymbol
         named: true,
         offset: symbol.offset as u64,
         size: symbol.size.map_or(0, |size| size as u64),
-        reason,
+        reason: None,
     }
 }
 

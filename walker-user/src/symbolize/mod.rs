@@ -9,6 +9,7 @@
 //!
 //! An address without a name is an answer with a [`Reason`], never an error.
 
+mod allowance;
 pub mod cache;
 mod debug_file;
 mod elf;

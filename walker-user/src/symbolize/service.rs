@@ -6,9 +6,12 @@
 
 use std::{
     io,
-    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
-    path::PathBuf,
-    process::{Child, ChildStdin, Command, Stdio},
+    os::{
+        fd::AsRawFd as _,
+        unix::{ffi::OsStrExt as _, process::CommandExt as _},
+    },
+    path::{Path, PathBuf},
+    process::{self, Child, ChildStdin, Command, Stdio},
     sync::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
@@ -19,6 +22,7 @@ use std::{
 
 use super::{
     CodeSymbol, Object, Reason,
+    allowance::Allowance,
     lookup::Request,
     worker::{ARGUMENT, receive, send},
 };
@@ -39,6 +43,8 @@ pub struct Config {
     pub max_debug_info: u64,
     /// Longest time for the addresses of one file.
     pub time_limit: Duration,
+    /// Longest time for all files together; what was spent of it comes back in ten times the time.
+    pub total_limit: Duration,
 }
 
 impl Default for Config {
@@ -48,6 +54,7 @@ impl Default for Config {
             debug_dirs: vec!["/usr/lib/debug".into()],
             max_debug_info: 768 << 20,
             time_limit: Duration::from_secs(20),
+            total_limit: Duration::from_secs(180),
         }
     }
 }
@@ -97,6 +104,7 @@ impl Service {
             .name("symbols".to_owned())
             .spawn(move || {
                 let mut asker = Asker {
+                    allowance: Allowance::new(config.total_limit, Instant::now()),
                     config,
                     worker: None,
                 };
@@ -137,9 +145,14 @@ fn unnamed(object: &Object, addresses: &[u64], reason: Reason) -> Vec<CodeSymbol
         .collect()
 }
 
+fn bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
 /// What the thread has.
 struct Asker {
     config: Config,
+    allowance: Allowance,
     worker: Option<Worker>,
 }
 
@@ -173,23 +186,30 @@ impl Asker {
         addresses: &[u64],
         max_debug_info: u64,
     ) -> Result<Vec<CodeSymbol>, Reason> {
+        let start = Instant::now();
+        let limit = self.config.time_limit.min(self.allowance.left(start));
+        if limit.is_zero() {
+            return Err(Reason::TooSlow);
+        }
         let mut worker = match self.worker.take() {
             Some(worker) => worker,
             None => Worker::start(&self.config).map_err(|_| Reason::NotStarted)?,
         };
         let request = Request {
-            open: format!(
-                "/proc/{}/fd/{}",
-                std::process::id(),
-                object.file.as_raw_fd()
-            )
-            .into(),
-            path: object.path.clone(),
+            open: format!("/proc/{}/fd/{}", process::id(), object.file.as_raw_fd()),
+            path: bytes(&object.path),
             addresses: addresses.to_vec(),
             max_debug_info,
-            debug_dirs: self.config.debug_dirs.clone(),
+            debug_dirs: self
+                .config
+                .debug_dirs
+                .iter()
+                .map(|dir| bytes(dir))
+                .collect(),
         };
-        let answers = worker.ask(&request, self.config.time_limit)?;
+        let answers = worker.ask(&request, limit);
+        self.allowance.spend(start.elapsed());
+        let answers = answers?;
         if answers.len() != addresses.len() {
             return Err(Reason::Crashed);
         }

@@ -1,7 +1,9 @@
 //! Functions, inlined functions and lines, wherever the debug info is.
 
 use std::{
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
@@ -194,6 +196,17 @@ fn without_symbols_the_file_and_the_address_are_the_name() {
     let beyond = ask(config(), &program, &[1 << 60]);
     assert_eq!(shown(&beyond[0]), ["program+0x1000000000000000"]);
     assert_eq!(beyond[0].reason, Some(Reason::NotCode));
+}
+
+#[test]
+fn a_path_need_not_be_text() {
+    let folder = Folder::new();
+    let program = folder.program(&[]);
+    let path = folder.path("").join(OsStr::from_bytes(b"\xff\n"));
+    fs::rename(&program, &path).unwrap();
+    let answers = outer(config(), &path, &path);
+    assert_complete(&answers);
+    assert_eq!(answers[0].module, "\u{fffd}\n");
 }
 
 #[test]
