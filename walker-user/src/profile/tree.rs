@@ -254,6 +254,34 @@ mod tests {
     }
 
     #[test]
+    fn a_node_is_from_where_all_its_frames_are_from() {
+        let mut strings = Strings::default();
+        let [root, a] = ["all", "a"].map(|name| label(&mut strings, name));
+        let [tool, libc, file, header] =
+            ["tool", "libc", "a.c", "a.h"].map(|name| strings.intern(name));
+        let origin = |module, file, line| Origin {
+            module: Some(module),
+            source: Some((file, line)),
+        };
+        let both = origin(tool, file, 3);
+        for (other, module, source) in [
+            (both, Some(tool), Some((file, 3))),
+            (origin(tool, file, 4), Some(tool), Some((file, 0))),
+            (origin(libc, header, 3), None, None),
+            (Origin::default(), None, None),
+        ] {
+            let mut tree = TreeBuilder::new(root);
+            tree.insert([(a, both)], 1);
+            tree.insert([(a, other)], 1);
+            // What was once in doubt stays so.
+            tree.insert([(a, both)], 1);
+            let node = tree.finish(&strings).nodes()[1];
+            assert_eq!(node.total, 3);
+            assert_eq!(node.origin, Origin { module, source });
+        }
+    }
+
+    #[test]
     fn the_tree_of_the_fixture_has_markers_or_not() {
         let profile = fixture::profile();
         for (markers, depth) in [(true, 11), (false, 9)] {

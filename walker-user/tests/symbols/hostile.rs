@@ -178,7 +178,10 @@ fn a_worker_has_limits_and_ends_with_its_input() {
 fn a_file_that_takes_too_long_is_given_up() {
     let folder = Folder::new();
     let program = folder.program(&[]);
-    let silent = folder.write("silent", "#!/bin/sh\nexec tail -f /dev/null\n");
+    // Written by another process: a test that forks just then would keep it open for writing.
+    let text = folder.write("text", "#!/bin/sh\nexec tail -f /dev/null\n");
+    let silent = folder.path("silent");
+    run("cp", &[&text, &silent]);
     run("chmod", &[Path::new("+x"), &silent]);
     let slow = [
         (&silent, Duration::from_millis(200), LONG),
