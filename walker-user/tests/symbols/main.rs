@@ -10,6 +10,7 @@ mod build;
 mod debug_info;
 mod hostile;
 mod languages;
+mod shown;
 
 use std::{fs::File, path::Path, sync::Arc};
 
