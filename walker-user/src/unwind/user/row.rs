@@ -1,0 +1,156 @@
+//! The evaluation of a whole row: every kind of rule, for all registers.
+//!
+//! This is the slow way, for what has no short form (`rule`): signal frames, expressions, and
+//! whatever else a compiler or a person writes.
+
+use gimli::{CfaRule, RegisterRule};
+
+use super::{
+    expression::{NoValue, evaluate},
+    registers::{UserRegisters, dwarf},
+    stack::StackReader,
+    tables::Row,
+};
+use crate::unwind::{FrameSource, StopReason};
+
+/// The caller's frame, or that there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Its registers, and what they were found by.
+    Found(UserRegisters, FrameSource),
+    /// The return address is undefined.
+    None,
+}
+
+/// Finds the registers of the caller by `row`.
+pub(super) fn step(
+    row: &Row<'_, '_>,
+    registers: &UserRegisters,
+    stack: &mut StackReader<'_>,
+    budget: &mut u32,
+) -> Result<Caller, StopReason> {
+    let ip = registers.ip();
+    let mut evaluation = Evaluation {
+        row,
+        registers,
+        stack,
+        budget,
+        expressions: false,
+    };
+    let result = evaluation.caller();
+    result.map_err(|error| match error {
+        NoValue::Malformed => StopReason::BadUnwindInfo { ip },
+        NoValue::Register => StopReason::MissingRegister { ip },
+        NoValue::Bytes(address) => stack.missing(address),
+    })
+}
+
+struct Evaluation<'e, 's> {
+    row: &'e Row<'e, 'e>,
+    /// Those of the frame that is left.
+    registers: &'e UserRegisters,
+    stack: &'e mut StackReader<'s>,
+    /// How many operations may still be done.
+    budget: &'e mut u32,
+    /// Whether an expression took part.
+    expressions: bool,
+}
+
+impl Evaluation<'_, '_> {
+    fn caller(&mut self) -> Result<Caller, NoValue> {
+        let cfa = self.cfa()?;
+        let mut caller = *self.registers;
+        caller.forget_caller_saved();
+        caller.set(dwarf::RSP, Some(cfa));
+        let column = usize::from(self.row.return_column.0);
+        if column >= dwarf::COUNT {
+            return Err(NoValue::Malformed);
+        }
+        let mut return_address = None;
+        for (register, rule) in self.row.rules.registers() {
+            let number = usize::from(register.0);
+            if number >= dwarf::COUNT {
+                continue;
+            }
+            if number == column && matches!(rule, RegisterRule::Undefined) {
+                return Ok(Caller::None);
+            }
+            let value = self.register(number, rule, cfa);
+            if number == column {
+                return_address = Some(value?.ok_or(NoValue::Malformed)?);
+            } else {
+                // A register that cannot be told is not known in the caller, and that is only an
+                // end if something depends on it. The stack pointer always does.
+                match value {
+                    Ok(None) | Err(NoValue::Register | NoValue::Bytes(_))
+                        if number != dwarf::RSP =>
+                    {
+                        caller.set(number, None);
+                    }
+                    Ok(value) => caller.set(number, Some(value.ok_or(NoValue::Malformed)?)),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        caller.set(dwarf::RA, Some(return_address.ok_or(NoValue::Malformed)?));
+        let source = match (self.row.signal, self.expressions) {
+            (true, _) => FrameSource::CfiSignal,
+            (false, true) => FrameSource::CfiExpression,
+            (false, false) => FrameSource::Cfi,
+        };
+        Ok(Caller::Found(caller, source))
+    }
+
+    fn cfa(&mut self) -> Result<u64, NoValue> {
+        match self.row.rules.cfa() {
+            CfaRule::RegisterAndOffset { register, offset } => {
+                let value = self.registers.get(usize::from(register.0));
+                let value = value.ok_or(NoValue::Register)?;
+                Ok(value.wrapping_add_signed(*offset))
+            }
+            CfaRule::Expression(expression) => self.evaluate(expression, None),
+        }
+    }
+
+    /// The caller's value of a register; `None` if the row says that it has none.
+    fn register(
+        &mut self,
+        number: usize,
+        rule: &RegisterRule<usize>,
+        cfa: u64,
+    ) -> Result<Option<u64>, NoValue> {
+        let known = |number| self.registers.get(number).ok_or(NoValue::Register);
+        match *rule {
+            RegisterRule::Undefined => return Ok(None),
+            RegisterRule::SameValue => known(number),
+            RegisterRule::Register(register) => known(usize::from(register.0)),
+            RegisterRule::Offset(offset) => self.word(cfa.wrapping_add_signed(offset)),
+            RegisterRule::ValOffset(offset) => Ok(cfa.wrapping_add_signed(offset)),
+            RegisterRule::Expression(ref expression) => {
+                let address = self.evaluate(expression, Some(cfa))?;
+                self.word(address)
+            }
+            RegisterRule::ValExpression(ref expression) => self.evaluate(expression, Some(cfa)),
+            RegisterRule::Architectural | RegisterRule::Constant(_) => Err(NoValue::Malformed),
+        }
+        .map(Some)
+    }
+
+    fn word(&mut self, address: u64) -> Result<u64, NoValue> {
+        self.stack.word(address).ok_or(NoValue::Bytes(address))
+    }
+
+    fn evaluate(
+        &mut self,
+        expression: &gimli::UnwindExpression<usize>,
+        initial: Option<u64>,
+    ) -> Result<u64, NoValue> {
+        self.expressions = true;
+        let code = self.row.expression(expression).ok_or(NoValue::Malformed)?;
+        evaluate(code, initial, self.registers, self.stack, self.budget)
+    }
+}
+
+#[cfg(test)]
+#[path = "row_tests.rs"]
+mod tests;
