@@ -200,8 +200,12 @@ fn arithmetic(
             }
             values.binary(|left, right| left % right)
         }
-        Operation::Shl => values.binary(|left, count| shift(count, |count| left.checked_shl(count))),
-        Operation::Shr => values.binary(|left, count| shift(count, |count| left.checked_shr(count))),
+        Operation::Shl => {
+            values.binary(|left, count| shift(count, |count| left.checked_shl(count)))
+        }
+        Operation::Shr => {
+            values.binary(|left, count| shift(count, |count| left.checked_shr(count)))
+        }
         Operation::Shra => values.binary(|left, count| {
             let count = u32::try_from(count).unwrap_or(63).min(63);
             (left.cast_signed() >> count).cast_unsigned()

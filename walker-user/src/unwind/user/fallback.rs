@@ -15,9 +15,7 @@ use crate::unwind::{FrameSource, StopReason};
 /// of a signal handler (`arch/x86/include/uapi/asm/sigcontext.h`, `asm-generic/ucontext.h`).
 const UCONTEXT_REGISTERS: u64 = 40;
 /// The DWARF numbers of those registers, in their order.
-const SIGCONTEXT_ORDER: [usize; 17] = [
-    8, 9, 10, 11, 12, 13, 14, 15, 5, 4, 6, 3, 1, 0, 2, 7, 16,
-];
+const SIGCONTEXT_ORDER: [usize; 17] = [8, 9, 10, 11, 12, 13, 14, 15, 5, 4, 6, 3, 1, 0, 2, 7, 16];
 /// The words after them: the flags, then the selectors, of which `cs` is the lowest 16 bits and
 /// `ss` the highest.
 const SIGCONTEXT_FLAGS: u64 = UCONTEXT_REGISTERS + 17 * 8;
@@ -127,7 +125,11 @@ impl<C: UserCode> Walk<'_, '_, C> {
     }
 
     /// Whether this is in code, and `accept` takes what is known of the bytes before it.
-    fn is_return_address(&mut self, address: u64, accept: impl FnOnce(Option<bool>) -> bool) -> bool {
+    fn is_return_address(
+        &mut self,
+        address: u64,
+        accept: impl FnOnce(Option<bool>) -> bool,
+    ) -> bool {
         is_user_address(address)
             && address
                 .checked_sub(1)

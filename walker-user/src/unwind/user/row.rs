@@ -13,22 +13,14 @@ use super::{
 };
 use crate::unwind::{FrameSource, StopReason};
 
-/// The caller's frame, or that there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// Its registers, and what they were found by.
-    Found(UserRegisters, FrameSource),
-    /// The return address is undefined.
-    None,
-}
-
-/// Finds the registers of the caller by `row`.
+/// Turns the registers into those of the caller by `row`, and returns how they were found. They are
+/// as they were if this fails.
 pub(super) fn step(
     row: &Row<'_, '_>,
-    registers: &UserRegisters,
+    registers: &mut UserRegisters,
     stack: &mut StackReader<'_>,
     budget: &mut u32,
-) -> Result<Caller, StopReason> {
+) -> Result<FrameSource, StopReason> {
     let ip = registers.ip();
     let mut evaluation = Evaluation {
         row,
@@ -37,12 +29,16 @@ pub(super) fn step(
         budget,
         expressions: false,
     };
-    let result = evaluation.caller();
-    result.map_err(|error| match error {
-        NoValue::Malformed => StopReason::BadUnwindInfo { ip },
-        NoValue::Register => StopReason::MissingRegister { ip },
-        NoValue::Bytes(address) => stack.missing(address),
-    })
+    match evaluation.caller() {
+        Ok(Some((caller, source))) => {
+            *registers = caller;
+            Ok(source)
+        }
+        Ok(None) => Err(StopReason::OutermostFrame),
+        Err(NoValue::Malformed) => Err(StopReason::BadUnwindInfo { ip }),
+        Err(NoValue::Register) => Err(StopReason::MissingRegister { ip }),
+        Err(NoValue::Bytes(address)) => Err(stack.missing(address)),
+    }
 }
 
 struct Evaluation<'e, 's> {
@@ -57,7 +53,8 @@ struct Evaluation<'e, 's> {
 }
 
 impl Evaluation<'_, '_> {
-    fn caller(&mut self) -> Result<Caller, NoValue> {
+    /// The caller's registers; `None` if the row says that there is no caller.
+    fn caller(&mut self) -> Result<Option<(UserRegisters, FrameSource)>, NoValue> {
         let cfa = self.cfa()?;
         let mut caller = *self.registers;
         caller.forget_caller_saved();
@@ -73,7 +70,7 @@ impl Evaluation<'_, '_> {
                 continue;
             }
             if number == column && matches!(rule, RegisterRule::Undefined) {
-                return Ok(Caller::None);
+                return Ok(None);
             }
             let value = self.register(number, rule, cfa);
             if number == column {
@@ -98,7 +95,7 @@ impl Evaluation<'_, '_> {
             (false, true) => FrameSource::CfiExpression,
             (false, false) => FrameSource::Cfi,
         };
-        Ok(Caller::Found(caller, source))
+        Ok(Some((caller, source)))
     }
 
     fn cfa(&mut self) -> Result<u64, NoValue> {

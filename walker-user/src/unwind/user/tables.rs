@@ -6,9 +6,8 @@
 //! `rule` and `row`.
 
 use gimli::{
-    BaseAddresses, CommonInformationEntry, DebugFrame, EhFrame, EndianSlice, FrameDescriptionEntry,
-    LittleEndian, Register, RegisterRule, UnwindContext, UnwindContextStorage, UnwindOffset,
-    UnwindSection, UnwindTableRow,
+    BaseAddresses, DebugFrame, EhFrame, EndianSlice, FrameDescriptionEntry, LittleEndian, Register,
+    RegisterRule, UnwindContext, UnwindContextStorage, UnwindOffset, UnwindSection, UnwindTableRow,
 };
 
 use super::{
@@ -252,14 +251,31 @@ impl CfiTables {
         context: &'c mut RowContext,
         budget: &mut u32,
     ) -> Result<Option<Row<'t, 'c>>, NoRow> {
-        if let Some(bytes) = self.sections.eh_frame.as_ref().map(|section| &section.bytes) {
+        if let Some(bytes) = self
+            .sections
+            .eh_frame
+            .as_ref()
+            .map(|section| &section.bytes)
+        {
             let section = EhFrame::new(bytes, LittleEndian);
             if let Some(fde) = self.eh_fde(&section, address)? {
-                return run(&section, bytes, &self.eh_bases, &fde, address, context, budget)
-                    .map(Some);
+                return run(
+                    &section,
+                    bytes,
+                    &self.eh_bases,
+                    &fde,
+                    address,
+                    context,
+                    budget,
+                )
+                .map(Some);
             }
         }
-        if let Some(bytes) = self.sections.debug_frame.as_ref().map(|section| &section.bytes)
+        if let Some(bytes) = self
+            .sections
+            .debug_frame
+            .as_ref()
+            .map(|section| &section.bytes)
             && let Some(index) = &self.debug_index
         {
             let section = DebugFrame::new(bytes, LittleEndian);
@@ -362,7 +378,9 @@ fn check_augmentation(bytes: &[u8], cie: usize) -> Result<(), NoRow> {
     // The string follows the CIE's ID, of 8 bytes in a 64-bit `.debug_frame`, and the version.
     let window = bytes.get(begin..).unwrap_or_default();
     let window = window.get(..window.len().min(8 + 1 + MAX_AUGMENTATION));
-    let string = window.and_then(|window| window.get(4 + 1..)).ok_or(NoRow::Malformed)?;
+    let string = window
+        .and_then(|window| window.get(4 + 1..))
+        .ok_or(NoRow::Malformed)?;
     if string.contains(&0) {
         Ok(())
     } else {

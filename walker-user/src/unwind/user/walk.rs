@@ -9,7 +9,7 @@ use super::{
     cache::RuleCache,
     progress::Progress,
     registers::UserRegisters,
-    row::{self, Caller},
+    row,
     rule::Rule,
     stack::{StackReader, UserStack, is_user_address},
     tables::{CfiTables, NoRow, RowContext},
@@ -162,6 +162,54 @@ impl UserWalker {
         self.cache.put(module, address, rule);
         Ok(rule)
     }
+
+    /// Turns the registers into those of the caller, by the unwind information for `code`. Returns
+    /// how they were found; `None` if there is no information, and then they are as they were.
+    #[inline]
+    fn step(
+        &mut self,
+        code: &CodeAt<'_>,
+        interrupted: bool,
+        registers: &mut UserRegisters,
+        stack: &mut StackReader<'_>,
+        budget: &mut u32,
+    ) -> Result<Option<FrameSource>, StopReason> {
+        let Some(cfi) = code.cfi else {
+            return Ok(None);
+        };
+        let bad = StopReason::BadUnwindInfo { ip: registers.ip() };
+        let rule = self.rule(code.module, code.address, cfi, budget);
+        match rule.map_err(|_| bad)? {
+            Rule::Call(call) => {
+                call.step(registers, stack)?;
+                Ok(Some(FrameSource::Cfi))
+            }
+            Rule::Outermost => Err(StopReason::OutermostFrame),
+            Rule::Malformed => Err(bad),
+            Rule::Slow => {
+                let row = cfi.row(code.address, &mut self.context, budget);
+                let row = row.ok().flatten().ok_or(bad)?;
+                row::step(&row, registers, stack, budget).map(Some)
+            }
+            Rule::NoInfo if interrupted => Ok(None),
+            Rule::NoInfo => {
+                // What returns from a signal handler is never called: the handler's return address
+                // is its first instruction. Not every C library has unwind information for it from
+                // a byte earlier.
+                let start = code.address.wrapping_add(1);
+                let rule = self.rule(code.module, start, cfi, budget);
+                if rule.map_err(|_| bad)? != Rule::Slow {
+                    return Ok(None);
+                }
+                let row = cfi.row(start, &mut self.context, budget);
+                let row = row.ok().flatten().ok_or(bad)?;
+                if !row.signal {
+                    return Ok(None);
+                }
+                row::step(&row, registers, stack, budget).map(Some)
+            }
+        }
+    }
 }
 
 /// The state between two frames.
@@ -195,10 +243,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
 
     /// Whether the frame was interrupted, rather than having made a call.
     pub(super) fn interrupted(&self) -> bool {
-        matches!(
-            self.source,
-            FrameSource::UserRegs | FrameSource::CfiSignal
-        )
+        matches!(self.source, FrameSource::UserRegs | FrameSource::CfiSignal)
     }
 
     /// Appends one frame and moves to its caller.
@@ -225,46 +270,18 @@ impl<C: UserCode> Walk<'_, '_, C> {
         };
         frames.push(frame);
 
-        let (kind, mut rule) = (code.kind, Rule::NoInfo);
-        if let Some(cfi) = code.cfi {
-            let out_of_budget = |_| StopReason::BadUnwindInfo { ip };
-            let CodeAt {
-                module, address, ..
-            } = code;
-            let budget = &mut self.budget;
-            let result = self.walker.rule(module, address, cfi, budget);
-            rule = result.map_err(out_of_budget)?;
-            let mut slow = (rule == Rule::Slow).then_some(address);
-            if rule == Rule::NoInfo && !interrupted {
-                // A signal frame's return address is the first instruction of a function that was
-                // never called. Not every C library has it covered from a byte earlier.
-                let start = address.wrapping_add(1);
-                let result = self.walker.rule(module, start, cfi, budget);
-                slow = (result.map_err(out_of_budget)? == Rule::Slow).then_some(start);
-            }
-            if let Some(address) = slow
-                && let Ok(Some(row)) = cfi.row(address, &mut self.walker.context, budget)
-                && (rule == Rule::Slow || row.signal)
-            {
-                rule = Rule::Slow;
-                match row::step(&row, &self.registers, &mut self.stack, budget)? {
-                    Caller::Found(registers, source) => {
-                        return self.go_to(registers, source);
-                    }
-                    Caller::None => return Err(StopReason::OutermostFrame),
-                }
-            }
-        }
-        match rule {
-            Rule::Call(call) => {
-                let mut registers = self.registers;
-                call.step(&mut registers, &mut self.stack)?;
-                self.go_to(registers, FrameSource::Cfi)
-            }
-            Rule::Outermost => Err(StopReason::OutermostFrame),
-            Rule::NoInfo => self.leave_unknown(kind),
-            // What is still called slow here is what there was no budget left for.
-            Rule::Slow | Rule::Malformed => Err(StopReason::BadUnwindInfo { ip }),
+        let kind = code.kind;
+        let mut registers = self.registers;
+        let step = self.walker.step(
+            &code,
+            interrupted,
+            &mut registers,
+            &mut self.stack,
+            &mut self.budget,
+        )?;
+        match step {
+            Some(source) => self.go_to(registers, source),
+            None => self.leave_unknown(kind),
         }
     }
 
