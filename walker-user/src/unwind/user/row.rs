@@ -8,18 +8,20 @@ use gimli::{CfaRule, RegisterRule};
 use super::{
     expression::{NoValue, evaluate},
     registers::{UserRegisters, dwarf},
-    stack::StackReader,
+    stack::{RED_ZONE, StackReader},
     tables::Row,
 };
 use crate::unwind::{FrameSource, StopReason};
 
 /// Turns the registers into those of the caller by `row`, and returns how they were found. They are
-/// as they were if this fails.
+/// as they were if this fails. `interrupted` tells that the code may be anywhere in its function,
+/// not only at a call.
 pub(super) fn step(
     row: &Row<'_, '_>,
     registers: &mut UserRegisters,
     stack: &mut StackReader<'_>,
     budget: &mut u32,
+    interrupted: bool,
 ) -> Result<FrameSource, StopReason> {
     let ip = registers.ip();
     let mut evaluation = Evaluation {
@@ -27,6 +29,7 @@ pub(super) fn step(
         registers,
         stack,
         budget,
+        interrupted,
         expressions: false,
     };
     match evaluation.caller() {
@@ -48,6 +51,8 @@ struct Evaluation<'e, 's> {
     stack: &'e mut StackReader<'s>,
     /// How many operations may still be done.
     budget: &'e mut u32,
+    /// Whether the frame that is left was interrupted, and not by a call.
+    interrupted: bool,
     /// Whether an expression took part.
     expressions: bool,
 }
@@ -125,6 +130,15 @@ impl Evaluation<'_, '_> {
             RegisterRule::ValOffset(offset) => Ok(cfa.wrapping_add_signed(offset)),
             RegisterRule::Expression(ref expression) => {
                 let address = self.evaluate(expression, Some(cfa))?;
+                if number == dwarf::RBP && self.interrupted && !self.row.signal {
+                    // GCC does not say that `leave` restores rbp in a function that realigns its
+                    // stack, and has it saved where rbp points to until the end. A place outside
+                    // of the frame tells that rbp is the caller's already.
+                    let begin = self.registers.sp().saturating_sub(RED_ZONE);
+                    if !(begin..cfa).contains(&address) {
+                        return known(number).map(Some);
+                    }
+                }
                 self.word(address)
             }
             RegisterRule::ValExpression(ref expression) => self.evaluate(expression, Some(cfa)),

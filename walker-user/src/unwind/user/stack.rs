@@ -8,6 +8,9 @@ use crate::unwind::{StopReason, memory::Segment};
 /// half. Anything at or above is the kernel's or not canonical.
 const USER_END: u64 = 1 << 56;
 
+/// How far below its stack pointer a function may keep data (x86-64 psABI, "the red zone").
+pub(super) const RED_ZONE: u64 = 128;
+
 /// Whether user space can have something at this address.
 pub(super) const fn is_user_address(address: u64) -> bool {
     address < USER_END
@@ -15,7 +18,7 @@ pub(super) const fn is_user_address(address: u64) -> bool {
 
 /// The copy of a user stack.
 ///
-/// It should begin 128 bytes below the stack pointer: up to there the interrupted function may
+/// It should begin 128 bytes below the stack pointer, at the end of the red zone: up to there the interrupted function may
 /// keep data, and just before a function returns, what it has already popped lies there too,
 /// where its unwind information still points. A register whose slot was not copied is not known in
 /// the caller.

@@ -189,7 +189,7 @@ impl UserWalker {
             Rule::Slow => {
                 let row = cfi.row(code.address, &mut self.context, budget);
                 let row = row.ok().flatten().ok_or(bad)?;
-                row::step(&row, registers, stack, budget).map(Some)
+                row::step(&row, registers, stack, budget, interrupted).map(Some)
             }
             Rule::NoInfo if interrupted => Ok(None),
             Rule::NoInfo => {
@@ -206,7 +206,7 @@ impl UserWalker {
                 if !row.signal {
                     return Ok(None);
                 }
-                row::step(&row, registers, stack, budget).map(Some)
+                row::step(&row, registers, stack, budget, false).map(Some)
             }
         }
     }

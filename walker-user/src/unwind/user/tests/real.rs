@@ -252,8 +252,15 @@ fn every_instruction_of_some_work() {
         for (index, sample) in process.samples.iter().enumerate() {
             let (frames, walk) = process.walk(&mut walker, index);
             let names = process.names(&frames);
-            assert_eq!(ips(&frames), sample.chain, "{options:?} {index} {names:?}");
             assert_eq!(walk.stop, StopReason::OutermostFrame, "{names:?}");
+            let ips = ips(&frames);
+            // GCC says nothing of the `leave` of a function that realigns its stack, and there
+            // libgcc skips frames.
+            if ips != sample.chain {
+                assert_eq!(names[..4], ["realigned", "sized", "work", "main"]);
+                let mut all = ips.iter();
+                assert!(sample.chain.iter().all(|ip| all.any(|other| other == ip)));
+            }
         }
     }
 }
@@ -268,6 +275,10 @@ fn every_instruction_of_static_work() {
     for index in 0..process.samples.len() {
         let (frames, walk) = process.walk(&mut walker, index);
         let names = process.names(&frames);
+        if names[0] == "main" {
+            // It moves the stack pointer in assembly that says nothing of it.
+            continue;
+        }
         if walk.stop.is_complete() {
             assert_eq!(names.last(), Some(&"_start"), "{names:?}");
             assert!(names.contains(&"main"), "{names:?}");
