@@ -9,6 +9,7 @@ pub mod btf;
 pub mod capture;
 pub mod classify;
 pub mod cli;
+pub mod elf;
 pub mod kernel;
 pub mod output;
 pub mod profile;

@@ -3,4 +3,5 @@
 pub(crate) mod clock;
 pub mod perf;
 pub(crate) mod process;
+pub mod regular_file;
 pub(crate) mod ring;
