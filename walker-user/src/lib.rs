@@ -12,6 +12,7 @@ pub mod cli;
 pub mod elf;
 pub mod kernel;
 pub mod output;
+pub mod process;
 pub mod profile;
 pub mod symbolize;
 pub mod sys;

@@ -1,6 +1,7 @@
 //! The few system calls that no crate wraps. All `unsafe` of the user-space side is in here.
 
 pub mod clock;
+pub mod limits;
 pub mod perf;
 pub mod perf_ring;
 pub(crate) mod process;
