@@ -122,7 +122,7 @@ fn the_stacks_have_their_sizes_and_do_not_overlap() {
             StackKind::MachineCheck => "MCE_stack",
             StackKind::Vc => "VC_stack",
             StackKind::Vc2 => "VC2_stack",
-            StackKind::Unknown | StackKind::Task | StackKind::SoftIrq => {
+            StackKind::Unknown | StackKind::Task | StackKind::SoftIrq | StackKind::User => {
                 panic!("{kind:?} is no stack of a CPU of x86_64")
             }
         };
