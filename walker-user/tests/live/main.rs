@@ -21,6 +21,7 @@ mod lifecycle;
 mod load;
 mod mistakes;
 mod output;
+mod side_band;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         lifecycle::TESTS,
         mistakes::TESTS,
         hotplug::TESTS,
+        side_band::TESTS,
     ]
     .concat()
     .into_iter()
