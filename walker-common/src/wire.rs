@@ -176,7 +176,7 @@ pub struct SampleHeader {
     /// space, whose registers then are `regs`, or a kernel thread. Captured only if the kernel
     /// stack that holds them is not.
     pub user_regs: SegmentHeader,
-    /// The user stack, from its stack pointer on.
+    /// The user stack, from the red zone below its stack pointer on.
     pub user_stack: SegmentHeader,
 }
 

@@ -30,6 +30,9 @@ use crate::{
     maps::{BUDGETS, NAME_BUDGETS, Record},
 };
 
+/// Bytes below the stack pointer that functions may use (the psABI's red zone). Saved registers can
+/// be there: of a function that calls nothing, or of one that is about to return.
+const RED_ZONE: u64 = 128;
 /// The code segment of 64-bit user code (`__USER_CS`, `arch/x86/include/asm/segment.h`). A 32-bit
 /// stack would be copied for nothing.
 const USER_CS: u64 = 0x33;
@@ -87,9 +90,15 @@ pub(crate) fn copy_user(record: *mut Record, used: usize) -> usize {
     if cs & 0xffff != USER_CS {
         return used;
     }
-    let (wanted, mut flags) = wanted(record, sp);
-    let copied = copy_stack(record, used, sp, wanted);
-    if copied < wanted {
+    let mut from = sp.wrapping_sub(RED_ZONE);
+    let (end, mut flags) = end_of_copy(record, from);
+    let mut copied = copy_stack(record, used, from, end.wrapping_sub(from));
+    if copied == 0 {
+        // Nothing has been down there yet.
+        from = sp;
+        copied = copy_stack(record, used, from, end.wrapping_sub(from));
+    }
+    if copied < end.wrapping_sub(from) {
         flags = SEGMENT_CUT_BY_FAULT;
     }
     let status = if copied == 0 {
@@ -98,7 +107,7 @@ pub(crate) fn copy_user(record: *mut Record, used: usize) -> usize {
         SegmentStatus::Captured
     };
     unsafe {
-        (*header).user_stack.address = sp;
+        (*header).user_stack.address = from;
         (*header).user_stack.length = copied as u32;
         (*header).user_stack.kind = StackKind::User as u8;
         (*header).user_stack.status = status as u8;
@@ -138,9 +147,9 @@ fn has_task_stack(record: *mut Record) -> bool {
     found
 }
 
-/// How many bytes from `sp` on to copy, and whether the budget is the reason that it is not more.
+/// Where a copy that begins at `from` ends, and whether the budget is the reason that it ends there.
 #[inline(always)]
-fn wanted(record: *mut Record, sp: u64) -> (u64, u16) {
+fn end_of_copy(record: *mut Record, from: u64) -> (u64, u16) {
     let header = unsafe { &raw const (*record).header };
     let pid = unsafe { (*header).pid };
     let comm = unsafe { &(*header).comm };
@@ -153,34 +162,34 @@ fn wanted(record: *mut Record, sp: u64) -> (u64, u16) {
     };
     let most = USER_BUDGET_MAX.load();
     let budget = if budget > most { most } else { budget };
-    let mut end = sp.wrapping_add(budget);
+    let mut end = from.wrapping_add(budget);
     let mut flags = SEGMENT_CUT_BY_BUDGET;
     let task = unsafe { bpf_get_current_task() };
     let mm = read_word(task.wrapping_add(OFF_TASK_MM.load()));
     let start_stack = read_word(mm.wrapping_add(OFF_MM_START_STACK.load()));
-    if start_stack > sp && start_stack <= end {
+    if start_stack > from && start_stack <= end {
         end = start_stack;
         flags = 0;
     }
     let thread_control_block = read_word(task.wrapping_add(OFF_TASK_FSBASE.load()));
-    if thread_control_block > sp && thread_control_block <= end {
+    if thread_control_block > from && thread_control_block <= end {
         end = thread_control_block;
         flags = 0;
     }
-    (end.wrapping_sub(sp), flags)
+    (end, flags)
 }
 
-/// Copies up to `wanted` bytes from `sp` on; returns how many could be read.
+/// Copies up to `wanted` bytes from `from` on; returns how many could be read.
 #[inline(always)]
-fn copy_stack(record: *mut Record, used: usize, sp: u64, wanted: u64) -> u64 {
+fn copy_stack(record: *mut Record, used: usize, from: u64, wanted: u64) -> u64 {
     let to = unsafe { (&raw mut (*record).data).cast::<u8>().add(used) };
-    if read_user(to, sp, wanted) {
+    if read_user(to, from, wanted) {
         return wanted;
     }
     // A read fails as a whole. Stacks end at the end of a page, so the bytes up to the first page
     // that cannot be read are asked for again.
-    let readable = readable_from(sp, wanted);
-    if read_user(to, sp, readable) {
+    let readable = readable_from(from, wanted);
+    if read_user(to, from, readable) {
         readable
     } else {
         0
@@ -197,19 +206,19 @@ fn read_user(to: *mut u8, from: u64, length: u64) -> bool {
     unsafe { bpf_probe_read_user(to.cast(), length as u32, from as *const _) == 0 }
 }
 
-/// How many of `wanted` bytes from `sp` on are before the first page that cannot be read.
+/// How many of `wanted` bytes from `from` on are before the first page that cannot be read.
 #[inline(always)]
-fn readable_from(sp: u64, wanted: u64) -> u64 {
-    let mut page = sp & !(PAGE - 1);
+fn readable_from(from: u64, wanted: u64) -> u64 {
+    let mut page = from & !(PAGE - 1);
     let mut readable = 0;
     for _ in 0..MAX_PAGES {
         let mut byte = 0u8;
-        let at = if page < sp { sp } else { page };
+        let at = if page < from { from } else { page };
         if unsafe { bpf_probe_read_user((&raw mut byte).cast(), 1, at as *const _) } < 0 {
             break;
         }
         page = page.wrapping_add(PAGE);
-        readable = page.wrapping_sub(sp);
+        readable = page.wrapping_sub(from);
         if readable >= wanted {
             return wanted;
         }

@@ -7,7 +7,10 @@
 use rustc_hash::FxHashMap;
 use walker_common::StackKind;
 
-use crate::unwind::{self, StopReason};
+use crate::{
+    process::objects::ObjectId,
+    unwind::{self, StopReason},
+};
 
 /// Most nodes of the tree, about 40 MiB with its index.
 const MAX_NODES: usize = 500_000;
@@ -37,15 +40,35 @@ pub enum RawFrame {
         /// Whether the walk was exact up to here.
         reliable: bool,
     },
-    /// In user space, in the process of the stack.
+    /// In user space.
     User {
-        /// Its address.
-        ip: u64,
+        /// What holds the code.
+        code: Code,
+        /// Address to show: as linked in an object file, the offset in a file that is not at hand,
+        /// in the process otherwise.
+        address: u64,
+        /// Address to look up.
+        lookup: u64,
     },
 }
 
-impl From<&unwind::Frame> for RawFrame {
-    fn from(frame: &unwind::Frame) -> Self {
+/// What holds the code of a user frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// An object file, whichever process mapped it.
+    Object(ObjectId),
+    /// A mapped file that is not at hand, by the number that the user side gave its name.
+    NoFile(u32),
+    /// Memory of the stack's process that was filled at run time.
+    Memory,
+    /// No executable mapping that is known.
+    Unmapped,
+}
+
+impl RawFrame {
+    /// A frame of a kernel walk.
+    #[must_use]
+    pub const fn kernel(frame: &unwind::Frame) -> Self {
         Self::Kernel {
             ip: frame.ip,
             lookup: frame.lookup_address(),
@@ -89,7 +112,9 @@ pub struct Aggregate {
 
 impl Aggregate {
     /// Adds one sample; `frames` are leaf first, as the unwinder makes them.
-    pub fn add(&mut self, process: Process, frames: &[RawFrame], stop: &StopReason) {
+    ///
+    /// `stop` is why the walk of the last frame's side ended.
+    pub fn add(&mut self, process: Process, frames: &[RawFrame], stop: StopReason) {
         let mut at = Parent::Process(self.process(process));
         for frame in frames.iter().rev() {
             match self.child(at, *frame) {
@@ -209,11 +234,11 @@ mod tests {
     #[test]
     fn equal_stacks_are_counted_and_others_told_apart() {
         let mut aggregate = Aggregate::default();
-        aggregate.add(process(1), &[kernel(2), kernel(1)], &StopReason::UserMode);
-        aggregate.add(process(1), &[kernel(2), kernel(1)], &StopReason::UserMode);
-        aggregate.add(process(1), &[kernel(3), kernel(1)], &StopReason::UserMode);
-        aggregate.add(process(1), &[kernel(1)], &StopReason::EndOfStack);
-        aggregate.add(process(2), &[kernel(2), kernel(1)], &StopReason::UserMode);
+        aggregate.add(process(1), &[kernel(2), kernel(1)], StopReason::UserMode);
+        aggregate.add(process(1), &[kernel(2), kernel(1)], StopReason::UserMode);
+        aggregate.add(process(1), &[kernel(3), kernel(1)], StopReason::UserMode);
+        aggregate.add(process(1), &[kernel(1)], StopReason::EndOfStack);
+        aggregate.add(process(2), &[kernel(2), kernel(1)], StopReason::UserMode);
         let stacks: Vec<_> = aggregate
             .stacks()
             .map(|stack| (stack.process.pid, stack.frames, stack.stop, stack.samples))
@@ -229,13 +254,13 @@ mod tests {
     fn past_its_bounds_it_counts_and_does_not_grow() {
         let mut aggregate = Aggregate::default();
         for ip in 0..MAX_NODES as u64 + 10 {
-            aggregate.add(process(1), &[kernel(ip)], &StopReason::UserMode);
+            aggregate.add(process(1), &[kernel(ip)], StopReason::UserMode);
         }
         assert_eq!(aggregate.nodes.len(), MAX_NODES);
         assert_eq!(aggregate.shortened(), 10);
         assert_eq!(aggregate.total(), MAX_NODES as u64 + 10);
         for pid in 0..MAX_PROCESSES as u32 + 10 {
-            aggregate.add(process(pid), &[], &StopReason::UserSample);
+            aggregate.add(process(pid), &[], StopReason::UserSample);
         }
         assert_eq!(aggregate.processes.len(), MAX_PROCESSES + 1);
         assert_eq!(

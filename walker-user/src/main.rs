@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use walker_user::{cli, symbolize::worker};
+
 fn main() -> ExitCode {
-    walker_user::cli::main()
+    worker::main_if_asked().unwrap_or_else(cli::main)
 }

@@ -10,4 +10,7 @@ pub mod clock;
 pub mod object;
 pub mod record;
 pub mod session;
+pub mod side_band;
+pub mod side_band_queue;
+pub mod side_band_reader;
 pub mod target;

@@ -49,7 +49,7 @@ pub struct CapturedSegment<'a> {
 /// The copied part of a user stack.
 #[derive(Debug, Clone, Copy)]
 pub struct UserStackCopy<'a> {
-    /// From the stack pointer on.
+    /// From the red zone below the stack pointer on.
     pub segment: Segment<'a>,
     /// There was more of it than the process's budget.
     pub cut_by_budget: bool,

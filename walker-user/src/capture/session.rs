@@ -11,7 +11,7 @@ use super::{
     clock,
     object::{Object, ObjectOptions, Sides},
     record::{RecordError, Sample},
-    target::Target,
+    target::{RunningTask, Target},
 };
 use crate::{
     btf::Btf,
@@ -54,6 +54,19 @@ pub struct SessionOptions<'a> {
     pub program: &'static str,
     /// Which sides of a sample to capture.
     pub sides: Sides,
+}
+
+impl SessionOptions<'_> {
+    /// The processes to sample, besides what they fork; `None` for all.
+    fn targets(&self) -> Option<Vec<u32>> {
+        let named: &[RunningTask] = match self.target {
+            Target::System => &[],
+            Target::Processes(tasks) | Target::Threads(tasks) => tasks,
+        };
+        let pids = named.iter().map(|task| task.pid).chain(self.waiting_pid);
+        let pids: Vec<u32> = pids.collect();
+        (!pids.is_empty()).then_some(pids)
+    }
 }
 
 /// How to set the BPF object up.
@@ -185,6 +198,7 @@ pub struct Session {
     events: Vec<SamplingEvent>,
     clock: SamplingClock,
     cpus: Vec<u32>,
+    targets: Option<Vec<u32>>,
     malformed: u64,
 }
 
@@ -209,7 +223,7 @@ impl Session {
         // Events first: they tell a missing privilege and a frequency that is too high before any
         // longer work.
         let events = clock::open_all(clock, &cpus, options.frequency, false)?;
-        let filter = *options.target != Target::System || options.waiting_pid.is_some();
+        let filter = options.targets().is_some();
         let Prepared { mut object, kernel } = prepare(&Setup {
             filter_targets: filter,
             keep_idle: options.keep_idle,
@@ -232,6 +246,7 @@ impl Session {
             events,
             clock,
             cpus,
+            targets: options.targets(),
             malformed: 0,
         })
     }
@@ -246,6 +261,12 @@ impl Session {
     #[must_use]
     pub fn cpus(&self) -> &[u32] {
         &self.cpus
+    }
+
+    /// The processes that are sampled, besides what they fork; `None` if all are.
+    #[must_use]
+    pub fn targets(&self) -> Option<Vec<u32>> {
+        self.targets.clone()
     }
 
     /// The BPF programs and trampolines that the kernel lists.

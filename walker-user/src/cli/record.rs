@@ -1,9 +1,9 @@
 //! `stackwalk record`: sample, and write what was seen.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::Args;
-use rustc_hash::{FxHashMap, FxHashSet};
 use walker_common::{maps::names, wire::MAX_USER_BYTES};
 
 use super::{
@@ -14,12 +14,14 @@ use super::{
 };
 use crate::{
     aggregate::{Aggregate, Process, RawFrame},
-    capture::{budget::FIRST_BUDGET, object::Sides, record::Sample},
-    kernel::{bpf_text, running::RunningKernel},
+    capture::{budget::FIRST_BUDGET, object::Sides, record::Sample, session::Session},
+    kernel::running::RunningKernel,
     output::{folded, svg, text},
-    profile::{Frame, FrameClass, Meta, Profile, Totals, WeightedStack},
-    symbolize::{Symbol, Symbols},
+    profile::{Meta, Profile, Totals},
+    resolve::{self, UserFiles},
+    symbolize::{KernelSymbols, UserSymbols, service},
     unwind::{self, StopReason},
+    user_side::UserSide,
 };
 
 /// Where results go if nothing is said.
@@ -71,36 +73,57 @@ impl RecordArgs {
 }
 
 /// Collects the samples.
-#[derive(Default)]
 struct Recorder {
+    kernel_side: bool,
+    user_side: Option<UserSide>,
     frames: Vec<unwind::Frame>,
     raw: Vec<RawFrame>,
     aggregate: Aggregate,
     walks: Walks,
-    symbols: Symbols,
 }
 
 impl Observer for Recorder {
+    fn prepare(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        match &mut self.user_side {
+            Some(user_side) => user_side.follow(session.cpus(), session.targets()),
+            None => Ok(()),
+        }
+    }
+
     fn sample(&mut self, kernel: &RunningKernel, sample: &Sample<'_>) {
         let header = sample.header();
-        let stop = kernel.walk(sample, &mut self.frames);
-        self.walks.add(
-            kernel.interrupted_stack(&self.frames),
-            &stop,
-            sample.lacks_cpu_table(),
-        );
         self.raw.clear();
-        if stop == StopReason::UserSample {
-            self.symbols.remember(header.pid);
-            self.raw.push(RawFrame::User { ip: header.regs.ip });
-        } else {
-            self.raw.extend(self.frames.iter().map(RawFrame::from));
+        let mut stop = StopReason::UserSample;
+        if self.kernel_side {
+            stop = kernel.walk(sample, &mut self.frames);
+            self.walks.add(
+                kernel.interrupted_stack(&self.frames),
+                &stop,
+                sample.lacks_cpu_table(),
+            );
+            self.raw.extend(self.frames.iter().map(RawFrame::kernel));
+        }
+        if let Some(user_side) = &mut self.user_side
+            && let Some(end) = user_side.walk(sample, &mut self.raw)
+        {
+            self.walks.add_user(&end);
+            // What is missing of the kernel's side is missing from the whole.
+            if stop.is_complete() {
+                stop = end;
+            }
         }
         let process = Process {
             pid: header.pid,
             comm: header.comm,
         };
-        self.aggregate.add(process, &self.raw, &stop);
+        self.aggregate.add(process, &self.raw, stop);
+    }
+
+    fn drained(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        match &mut self.user_side {
+            Some(user_side) => user_side.after_samples(&mut session.object),
+            None => Ok(()),
+        }
     }
 }
 
@@ -110,12 +133,21 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|path| OutputFile::create(path))
         .collect::<Result<_, _>>()?;
-    let mut recorder = Recorder::default();
+    let sides = args.sides();
+    let user_side = (sides.user_budget > 0).then(|| UserSide::new(sides.user_budget_max));
+    let mut recorder = Recorder {
+        kernel_side: sides.kernel,
+        user_side,
+        frames: Vec::new(),
+        raw: Vec::new(),
+        aggregate: Aggregate::default(),
+        walks: Walks::default(),
+    };
     let mut finished = sample(
         &args.target,
         &args.sampling,
         names::PROG_CAPTURE,
-        args.sides(),
+        sides,
         &mut recorder,
     )?;
 
@@ -133,7 +165,8 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         duration: conditions.duration,
         totals: totals.clone(),
     };
-    let profile = symbolized(&mut recorder, &mut finished, meta);
+    let mut names = Names::new()?;
+    let profile = names.profile(&mut recorder, &mut finished, meta);
     let written: Vec<String> = outputs
         .iter()
         .map(|output| output.path().display().to_string())
@@ -145,7 +178,7 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     for line in summary::lines(&conditions, &totals, &finished.counters, &recorder.walks) {
         complain(&line);
     }
-    for line in notes(&recorder, &finished, &totals) {
+    for line in notes(&recorder, &names, &finished, &totals) {
         complain(&line);
     }
     complain(&format!("wrote    {}", written.join(", ")));
@@ -189,16 +222,55 @@ fn title(target: &TargetArgs) -> String {
     }
 }
 
+/// Who names addresses, and what had no name.
+struct Names {
+    kernel: KernelSymbols,
+    user: UserSymbols,
+}
+
+impl Names {
+    fn new() -> anyhow::Result<Self> {
+        let user = UserSymbols::new(service::Config::default());
+        Ok(Self {
+            kernel: KernelSymbols::new(),
+            user: user.context("cannot start the thread that names addresses")?,
+        })
+    }
+
+    fn profile(&mut self, recorder: &mut Recorder, finished: &mut Finished, meta: Meta) -> Profile {
+        let files = recorder.user_side.as_mut();
+        resolve::profile(
+            &recorder.aggregate,
+            meta,
+            &mut finished.ended.prepared,
+            &mut self.kernel,
+            files.map(|files| (files as &mut dyn UserFiles, &mut self.user)),
+        )
+    }
+
+    /// How many distinct addresses got no name, by reason.
+    fn unnamed(&self) -> BTreeMap<&'static str, u64> {
+        let mut unnamed = self.kernel.unnamed().clone();
+        for (reason, count) in self.user.unnamed() {
+            *unnamed.entry(reason).or_default() += count;
+        }
+        unnamed
+    }
+}
+
 /// What else is worth knowing, and only then.
-fn notes(recorder: &Recorder, finished: &Finished, totals: &Totals) -> Vec<String> {
+fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Totals) -> Vec<String> {
     let mut notes = Vec::new();
-    let unnamed = recorder.symbols.unnamed();
+    let unnamed = names.unnamed();
     if !unnamed.is_empty() {
         let reasons = unnamed
             .iter()
             .map(|(reason, count)| format!("{} {reason}", grouped(*count)));
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         notes.push(format!("symbols  addresses without a name: {reasons}"));
+    }
+    if let Some(user_side) = &recorder.user_side {
+        notes.extend(user_side.notes());
     }
     if recorder.aggregate.shortened() > 0 {
         notes.push(format!(
@@ -219,135 +291,4 @@ fn notes(recorder: &Recorder, finished: &Finished, totals: &Totals) -> Vec<Strin
         );
     }
     notes
-}
-
-/// Names every distinct address and builds the profile.
-fn symbolized(recorder: &mut Recorder, finished: &mut Finished, meta: Meta) -> Profile {
-    let stacks: Vec<_> = recorder.aggregate.stacks().collect();
-    let mut kernel: FxHashSet<u64> = FxHashSet::default();
-    let mut user: FxHashMap<u32, FxHashSet<u64>> = FxHashMap::default();
-    for stack in &stacks {
-        for frame in &stack.frames {
-            match *frame {
-                RawFrame::Kernel { lookup, .. } => kernel.insert(lookup),
-                RawFrame::User { ip } => user.entry(stack.process.pid).or_default().insert(ip),
-            };
-        }
-    }
-    let kernel = kernel_symbols(recorder, finished, kernel);
-    let user: FxHashMap<u32, FxHashMap<u64, Symbol>> = user
-        .into_iter()
-        .map(|(pid, addresses)| {
-            let addresses: Vec<u64> = addresses.into_iter().collect();
-            (pid, recorder.symbols.user(pid, &addresses))
-        })
-        .collect();
-
-    let mut profile = Profile::new(meta);
-    for stack in stacks {
-        let names = user.get(&stack.process.pid);
-        let frames = stack
-            .frames
-            .iter()
-            .map(|frame| {
-                let frame = match *frame {
-                    RawFrame::Kernel {
-                        ip,
-                        lookup,
-                        stack,
-                        reliable,
-                    } => {
-                        let class = FrameClass::Kernel(stack);
-                        named(
-                            &mut profile,
-                            kernel.get(&lookup),
-                            (ip, lookup),
-                            class,
-                            reliable,
-                        )
-                    }
-                    RawFrame::User { ip } => {
-                        let symbol = names.and_then(|names| names.get(&ip));
-                        named(&mut profile, symbol, (ip, ip), FrameClass::User, true)
-                    }
-                };
-                profile.intern_frame(frame)
-            })
-            .collect();
-        let comm = profile.intern(&comm(&stack.process.comm));
-        profile.push(WeightedStack {
-            comm,
-            pid: Some(stack.process.pid),
-            frames,
-            samples: stack.samples,
-            stop: stack.stop,
-            complete: stack.complete,
-        });
-    }
-    profile
-}
-
-/// Symbols of kernel addresses: kallsyms, then the kernel's list of BPF programs, which some
-/// kernels do not show in kallsyms.
-fn kernel_symbols(
-    recorder: &mut Recorder,
-    finished: &mut Finished,
-    addresses: FxHashSet<u64>,
-) -> FxHashMap<u64, Symbol> {
-    let prepared = &mut finished.ended.prepared;
-    let in_image = |address: &u64| prepared.kernel.tables.text.is_static(*address);
-    let (image, dynamic): (Vec<u64>, Vec<u64>) = addresses.into_iter().partition(in_image);
-    let mut symbols = recorder.symbols.kernel(&prepared.kernel.symbols, &image);
-    if dynamic.is_empty() {
-        return symbols;
-    }
-    let bpf = prepared.bpf_text();
-    let mut others = Vec::new();
-    for address in dynamic {
-        match bpf_text::find(&bpf, address) {
-            Some(found) => {
-                symbols.insert(
-                    address,
-                    Symbol {
-                        name: Some(found.name.clone()),
-                        module: Some("bpf".to_owned()),
-                        offset: address - found.range.begin,
-                        size: found.range.end - found.range.begin,
-                    },
-                );
-            }
-            None => others.push(address),
-        }
-    }
-    symbols.extend(recorder.symbols.kernel(&prepared.kernel.symbols, &others));
-    symbols
-}
-
-fn named(
-    profile: &mut Profile,
-    symbol: Option<&Symbol>,
-    (address, lookup): (u64, u64),
-    class: FrameClass,
-    reliable: bool,
-) -> Frame {
-    let name = symbol.and_then(|symbol| symbol.name.as_deref());
-    let module = symbol.and_then(|symbol| symbol.module.as_deref());
-    Frame {
-        name: name.map(|name| profile.intern(name)),
-        module: module.map(|module| profile.intern(module)),
-        class,
-        reliable,
-        address,
-        // A return address is shown as it is, though it was looked up one byte before.
-        offset: symbol.map_or(0, |symbol| symbol.offset + (address - lookup)),
-        size: symbol.map_or(0, |symbol| symbol.size),
-    }
-}
-
-fn comm(padded: &[u8; 16]) -> String {
-    let length = padded
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(padded.len());
-    String::from_utf8_lossy(&padded[..length]).into_owned()
 }

@@ -69,6 +69,10 @@ pub(super) trait Observer {
     fn prepare(&mut self, _session: &mut Session) -> anyhow::Result<()> {
         Ok(())
     }
+    /// The samples that waited were handled.
+    fn drained(&mut self, _session: &mut Session) -> anyhow::Result<()> {
+        Ok(())
+    }
     /// Its events have just been stopped.
     fn stopped(&mut self, _session: &mut Session) -> anyhow::Result<()> {
         Ok(())
@@ -177,6 +181,7 @@ impl Run {
             .session
             .drain(|kernel, sample| observer.sample(kernel, sample))
         {}
+        observer.drained(&mut self.session)?;
         let command = match child {
             Some(child) => end_command(child, ended_itself, &mut signals).await?,
             None => None,
@@ -231,6 +236,7 @@ impl Run {
                 }
                 () = ready(&mut self.session, more) => {
                     more = self.session.drain(|kernel, sample| observer.sample(kernel, sample));
+                    observer.drained(&mut self.session)?;
                 }
             }
         }

@@ -49,6 +49,8 @@ pub(super) struct Walks {
     stops: BTreeMap<&'static str, u64>,
     incomplete: u64,
     no_cpu_table: u64,
+    user_stops: BTreeMap<&'static str, u64>,
+    user_incomplete: u64,
 }
 
 impl Walks {
@@ -62,6 +64,12 @@ impl Walks {
         *self.stops.entry(stop.name()).or_default() += 1;
         self.incomplete += u64::from(!stop.is_complete());
         self.no_cpu_table += u64::from(no_cpu_table);
+    }
+
+    /// Counts the walk of a user stack.
+    pub(super) fn add_user(&mut self, stop: &StopReason) {
+        *self.user_stops.entry(stop.name()).or_default() += 1;
+        self.user_incomplete += u64::from(!stop.is_complete());
     }
 
     /// Kernel-mode samples.
@@ -124,18 +132,21 @@ pub(super) fn lines(
         format!("kernel on {kind} stack {}", grouped(*samples))
     }));
     lines.push(format!("context  {}", contexts.join(", ")));
-    let kernel = walks.kernel_samples();
-    if kernel > 0 {
-        let complete = kernel - walks.incomplete;
-        let stops = walks
-            .stops
-            .iter()
-            .map(|(stop, samples)| format!("{stop} {}", grouped(*samples)));
-        lines.push(format!(
-            "walks    {} complete: {}",
-            percent(complete, kernel),
-            stops.collect::<Vec<_>>().join(", ")
-        ));
+    for (side, stops, incomplete) in [
+        ("kernel", &walks.stops, walks.incomplete),
+        ("user", &walks.user_stops, walks.user_incomplete),
+    ] {
+        let all: u64 = stops.values().sum();
+        if all > 0 {
+            let stops = stops
+                .iter()
+                .map(|(stop, samples)| format!("{stop} {}", grouped(*samples)));
+            lines.push(format!(
+                "walks    {side} {} complete: {}",
+                percent(all - incomplete, all),
+                stops.collect::<Vec<_>>().join(", ")
+            ));
+        }
     }
     let expected =
         conditions.frequency as f64 * conditions.cpus as f64 * conditions.duration.as_secs_f64();

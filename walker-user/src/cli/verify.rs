@@ -22,7 +22,7 @@ use crate::{
         bpf_text::{self, BpfSymbol},
         running::RunningKernel,
     },
-    symbolize::Symbols,
+    symbolize::KernelSymbols,
     sys::perf::SamplingEvent,
     unwind::{Frame, StopReason},
     verify::{Agreement, Outcome, compare},
@@ -315,14 +315,10 @@ fn write_disagreements(
     }
     addresses.sort_unstable();
     addresses.dedup();
-    let symbols = Symbols::new().kernel(&kernel.symbols, &addresses);
+    let symbols = KernelSymbols::new().look_up(&kernel.symbols, &addresses);
     let name = |ip: u64| match symbols.get(&ip) {
         Some(symbol) => {
-            format!(
-                "{}+{:#x}",
-                symbol.name.as_deref().unwrap_or("?"),
-                symbol.offset
-            )
+            format!("{}+{:#x}", symbol.name, symbol.offset)
         }
         None => match bpf_text::find(&verifier.bpf, ip) {
             Some(bpf) => format!("{}+{:#x}", bpf.name, ip - bpf.range.begin),

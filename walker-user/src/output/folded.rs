@@ -3,7 +3,8 @@
 //!
 //! A line is `comm;outermost;…;innermost count`. Readers split it at `;` and at the last space, so
 //! names may hold spaces but neither `;` nor line breaks. Kernel functions have the suffix `_[k]`
-//! that `flamegraph.pl` colours by; an unreliable frame has the prefix `?`.
+//! that `flamegraph.pl` colours by; an unreliable frame has the prefix `?`. An inlined function is
+//! a frame like any other, as in the output of `stackcollapse-perf.pl` without its `--inline`.
 
 use std::io::{self, Write};
 
@@ -86,10 +87,15 @@ cc1;_start;parse<int: char>(a);entry_SYSCALL_64_after_hwframe_[k];do_syscall_64_
 cc1;_start;parse<int: char>(a);entry_SYSCALL_64_after_hwframe_[k];do_syscall_64_[k];?[not unwound]_[k] 5
 cc1;_start;parse<int: char>(a);entry_SYSCALL_64_after_hwframe_[k];do_syscall_64_[k];asm_sysvec_apic_timer_interrupt_[k];[IRQ];__sysvec_apic_timer_interrupt_[k] 7
 cc1;_start;parse<int: char>(a);entry_SYSCALL_64_after_hwframe_[k];do_syscall_64_[k];asm_sysvec_apic_timer_interrupt_[k];[IRQ];__sysvec_apic_timer_interrupt_[k];[NMI];asm_exc_nmi_[k];perf_event_nmi_handler_[k] 20
-make;[libc.so.6] 6
 make;[unknown]_[k] 2
+make;libc.so.6+0x1d 6
 "
         );
+    }
+
+    #[test]
+    fn an_inlined_function_is_a_frame_like_any_other() {
+        assert_eq!(folded(&fixture::inlined(), true), "a;main;step 6\n");
     }
 
     #[test]
@@ -111,6 +117,8 @@ make;[unknown]_[k] 2
                 module: None,
                 class: FrameClass::Kernel(kind),
                 reliable: true,
+                inlined: false,
+                source: None,
                 address: 0,
                 offset: 0,
                 size: 0,

@@ -9,13 +9,22 @@ mod palette;
 pub mod svg;
 pub mod text;
 
-use crate::profile::{Missing, Profile, Totals};
+use crate::profile::{Missing, Profile, SymbolId, Totals};
 
 /// `name` without control characters, which would break lines, escape sequences of terminals or
 /// XML; each becomes `_`.
 fn printable(name: &str) -> String {
     let replace = |c: char| if c.is_control() { '_' } else { c };
     name.chars().map(replace).collect()
+}
+
+/// A source file and, if it is known, the line in it: `file.c:123`.
+fn place(profile: &Profile, (file, line): (SymbolId, u32)) -> String {
+    let file = printable(profile.text(file));
+    match line {
+        0 => file,
+        line => format!("{file}:{line}"),
+    }
 }
 
 /// `part` of `whole` in percent; 0 of 0 is 0 %.

@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::palette::{Group, SHADES, shade_of};
-use super::{grouped, percent, printable, recording, sum, whereabouts};
+use super::{grouped, percent, place, printable, recording, sum, whereabouts};
 use crate::profile::tree::{CallTree, Node};
-use crate::profile::{FrameClass, Profile};
+use crate::profile::{FrameClass, Label, Profile};
 
 /// How to draw a flame graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,7 +129,11 @@ fn write_frame(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let Node {
-        label, own, total, ..
+        label,
+        origin,
+        own,
+        total,
+        ..
     } = *frame.node;
     let name = printable(profile.text(label.name));
     let group = Group::of(label.class);
@@ -140,6 +144,7 @@ fn write_frame(
     } else {
         ("? ", " r")
     };
+    let inlined = if label.inlined { " l" } else { "" };
     let x = frame.start as f64 * per_sample;
     let width = total as f64 * per_sample;
     // A gap between neighbours, where there is room for one.
@@ -148,12 +153,19 @@ fn write_frame(
 
     let (samples, start) = (grouped(total), frame.start);
     let share = percent(total, tree.nodes()[0].total);
-    let place = place(label.class);
+    let stands_for = stands_for(label);
     let name = format!("{doubt}{name}");
+    let module = origin.module.map(|module| printable(profile.text(module)));
+    let source = origin.source.map(|source| place(profile, source));
+    let origin: Vec<String> = module.into_iter().chain(source).collect();
+    let origin = match origin.is_empty() {
+        true => String::new(),
+        false => format!("\n{}", escaped(&origin.join(", "))),
+    };
     write!(
         out,
-        "<g class=\"f {letter} {letter}{shade}{doubtful}\" data-s=\"{start}\" data-n=\"{total}\">\
-         <title>{}\n{samples} samples, {share:.2} %, {} own, {place}{}</title>\
+        "<g class=\"f {letter} {letter}{shade}{doubtful}{inlined}\" data-s=\"{start}\" data-n=\"{total}\">\
+         <title>{}\n{samples} samples, {share:.2} %, {} own, {stands_for}{}{origin}</title>\
          <rect x=\"{x:.2}\" y=\"{y}\" width=\"{filled:.2}\" height=\"17\"/>",
         escaped(&name),
         grouped(own),
@@ -176,9 +188,10 @@ fn write_frame(
 }
 
 /// What kind of code or stack a frame is on, in words.
-fn place(class: FrameClass) -> String {
-    match class {
+fn stands_for(label: Label) -> String {
+    match label.class {
         FrameClass::Process => "process".to_owned(),
+        FrameClass::User if label.inlined => "user space, inlined".to_owned(),
         FrameClass::User => "user space".to_owned(),
         FrameClass::Kernel(kind) => format!("on the {} stack", kind.name()),
         FrameClass::Marker(kind) => format!("switch to the {} stack", kind.name()),
@@ -275,6 +288,9 @@ fn push_legend(body: &mut String, tree: &CallTree, mut y: usize) -> usize {
     if nodes.iter().any(|node| !node.label.reliable) {
         keys.push(('r', "? not unwound".to_owned()));
     }
+    if nodes.iter().any(|node| node.label.inlined) {
+        keys.push(('l', "inlined".to_owned()));
+    }
     let text_width = |text: &str| (text.chars().count() as f64 * CHARACTER) as usize;
     let lead = "sampled in:";
     push(
@@ -288,9 +304,10 @@ fn push_legend(body: &mut String, tree: &CallTree, mut y: usize) -> usize {
             (x, y) = (MARGIN, y + ROW);
         }
         let (top, text_x) = (y - 10, x + 16);
-        // An unreliable frame has no colour of its own, but looks washed out.
+        // An unreliable or inlined frame has no colour of its own, but looks washed out.
         let look = match letter {
             'r' => "r q0".to_owned(),
+            'l' => "l u0".to_owned(),
             _ => format!("{letter}0"),
         };
         push(
@@ -380,197 +397,5 @@ fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use roxmltree::{Document, Node};
-
-    use super::{Options, clipped, escaped, wrapped, write};
-    use crate::profile::{Meta, Profile, fixture};
-
-    fn svg(profile: &Profile, options: &Options) -> String {
-        let mut out = Vec::new();
-        write(profile, options, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
-    fn has_class(node: Node<'_, '_>, class: &str) -> bool {
-        let classes = node.attribute("class").unwrap_or_default();
-        classes.split(' ').any(|other| other == class)
-    }
-
-    fn frames<'a>(document: &'a Document<'a>) -> impl Iterator<Item = Node<'a, 'a>> {
-        document.descendants().filter(|&node| has_class(node, "f"))
-    }
-
-    fn child_text<'a>(frame: Node<'a, 'a>, tag: &str) -> Option<&'a str> {
-        let child = frame.children().find(|child| child.has_tag_name(tag))?;
-        child.text()
-    }
-
-    #[test]
-    fn a_frame_says_what_it_is() {
-        let svg = svg(&fixture::profile(), &Options::default());
-        let document = Document::parse(&svg).unwrap();
-        let titles: Vec<_> = frames(&document)
-            .filter_map(|frame| child_text(frame, "title"))
-            .collect();
-        assert_eq!(titles[0], "all\n100 samples, 100.00 %, 0 own, process");
-        for title in [
-            "parse<int; char>(a)\n92 samples, 92.00 %, 50 own, user space",
-            "[IRQ]\n27 samples, 27.00 %, 0 own, switch to the IRQ stack",
-            "perf_event_nmi_handler\n20 samples, 20.00 %, 20 own, on the NMI stack",
-            "? [not unwound]\n5 samples, 5.00 %, 5 own, on the TASK stack, \
-             the rest of the stack could not be unwound",
-        ] {
-            assert!(titles.contains(&title), "{title:?} in {titles:#?}");
-        }
-    }
-
-    #[test]
-    fn frames_lie_side_by_side_on_their_callers() {
-        let svg = svg(&fixture::profile(), &Options::default());
-        let document = Document::parse(&svg).unwrap();
-        let number =
-            |node: Node<'_, '_>, name| node.attribute(name).unwrap().parse::<f64>().unwrap();
-        let boxes: Vec<_> = frames(&document)
-            .map(|frame| {
-                let rect = frame
-                    .children()
-                    .find(|child| child.has_tag_name("rect"))
-                    .unwrap();
-                (number(rect, "x"), number(rect, "width"), number(rect, "y"))
-            })
-            .collect();
-        assert_eq!((boxes[0].0, boxes[0].1), (0.0, 1199.0));
-        for (index, &(x, width, y)) in boxes.iter().enumerate().skip(1) {
-            let before = &boxes[..index];
-            let caller = before.iter().rev().find(|other| other.2 > y).unwrap();
-            assert_eq!(caller.2, y + 18.0);
-            assert!(caller.0 <= x && x + width <= caller.0 + caller.1 + 0.01);
-            if let Some(left) = before.iter().rev().find(|other| other.2 == y) {
-                assert!(left.0 + left.1 < x);
-            }
-        }
-    }
-
-    #[test]
-    fn the_heading_tells_the_recording_the_losses_and_the_stacks() {
-        let svg = svg(&fixture::profile(), &Options::default());
-        let document = Document::parse(&svg).unwrap();
-        let head = document
-            .descendants()
-            .find(|&node| has_class(node, "head"))
-            .unwrap();
-        let texts: Vec<_> = head
-            .descendants()
-            .filter(|node| node.has_tag_name("text"))
-            .filter_map(|node| node.text())
-            .collect();
-        assert_eq!(
-            texts,
-            [
-                "make -j2",
-                "cpu-clock, 997 Hz, 1.5 s, 100 samples, 92.00 % walked to the end",
-                "110 taken, 100 delivered; 6 lost (5.45 %): 5 ring buffer full, 1 no memory; \
-                 4 filtered out: 4 idle",
-                "sampled in:",
-                "process",
-                "user 56.00 %",
-                "task 17.00 %",
-                "IRQ 7.00 %",
-                "NMI 20.00 %",
-                "change of stack",
-                "? not unwound",
-            ]
-        );
-    }
-
-    #[test]
-    fn narrow_frames_are_left_out_and_counted() {
-        let profile = fixture::profile();
-        let all = svg(&profile, &Options::default());
-        assert!(!all.contains("left out"));
-        // 60 px are 5 of 100 samples.
-        let min_frame_width = 60.5;
-        let some = svg(
-            &profile,
-            &Options {
-                min_frame_width,
-                ..Options::default()
-            },
-        );
-        assert!(
-            some.contains("frames narrower than 60.5 px left out: 2"),
-            "the two of 5 and 2"
-        );
-        assert!(!some.contains("ext4_file_read_iter"));
-    }
-
-    #[test]
-    fn nothing_is_loaded_from_elsewhere() {
-        let svg = svg(&fixture::profile(), &Options::default());
-        let own = ["http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml"];
-        let rest = own.iter().fold(svg, |svg, name| svg.replace(name, ""));
-        for reference in [
-            "://", "href", "src", "url(", "@import", "fetch", "eval", " on",
-        ] {
-            let mut places = rest.match_indices(reference);
-            // An attribute such as onclick would not pass a strict policy.
-            let bad = places.find(|(at, _)| reference != " on" || rest[*at..].starts_with(" onc"));
-            assert_eq!(bad, None);
-        }
-    }
-
-    #[test]
-    fn an_empty_profile_is_a_picture_without_frames() {
-        let svg = svg(&Profile::new(Meta::default()), &Options::default());
-        let document = Document::parse(&svg).unwrap();
-        assert_eq!(frames(&document).count(), 0);
-        assert!(svg.contains("0 samples"));
-        assert!(!svg.contains("NaN") && !svg.contains("left out"));
-    }
-
-    #[test]
-    fn text_is_clipped_to_whole_characters() {
-        assert_eq!(clipped("schedule", 8.0).as_deref(), Some("schedule"));
-        assert_eq!(clipped("schedule", 7.9).as_deref(), Some("schedu…"));
-        assert_eq!(clipped("schedule", 3.0).as_deref(), Some("sc…"));
-        assert_eq!(clipped("schedule", 2.0), None);
-        assert_eq!(clipped("ééééé", 7.0).as_deref(), Some("ééé…"));
-        assert_eq!(clipped("", 0.0).as_deref(), Some(""));
-    }
-
-    #[test]
-    fn lines_break_between_words() {
-        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrapped("extraordinary", 3), ["extraordinary"]);
-    }
-
-    proptest! {
-        #[test]
-        fn any_profile_is_well_formed(profile in fixture::any_profile()) {
-            let options = Options { min_frame_width: 0.0, ..Options::default() };
-            let svg = svg(&profile, &options);
-            let document = Document::parse(&svg).unwrap();
-            let tree = profile.tree(true);
-            let seen: Vec<_> = tree.nodes().iter().filter(|node| node.total > 0).collect();
-            prop_assert_eq!(frames(&document).count(), seen.len());
-            for (frame, node) in frames(&document).zip(seen) {
-                let title = child_text(frame, "title").unwrap();
-                let (name, _) = title.split_once('\n').unwrap();
-                let doubt = if node.label.reliable { "" } else { "? " };
-                let expected = super::printable(profile.text(node.label.name));
-                let expected = expected.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
-                prop_assert_eq!(name, format!("{doubt}{expected}"));
-            }
-        }
-
-        #[test]
-        fn escaped_text_is_read_back(text in "[^\\p{Cc}\u{fffe}\u{ffff}]*") {
-            let xml = format!("<a b=\"{0}\">{0}</a>", escaped(&text));
-            let document = Document::parse(&xml).unwrap();
-            prop_assert_eq!(document.root_element().text().unwrap_or_default(), &text);
-            prop_assert_eq!(document.root_element().attribute("b"), Some(text.as_str()));
-        }
-    }
-}
+#[path = "svg_tests.rs"]
+mod tests;

@@ -1,7 +1,8 @@
 //! Stacks as text, the way an oops shows them, the heaviest first.
 //!
 //! For people, and for `scripts/decode_stacktrace.sh` of the kernel, which reads
-//! `symbol+0xoffset/0xsize [module]`. Not for further counting: that is what
+//! `symbol+0xoffset/0xsize [module]`. Behind that stand the source line and `(inlined)` where they
+//! apply; an inlined function has the offset of the function it is inlined into. Not for further counting: that is what
 //! [`folded`](super::folded) is for.
 
 use std::cmp::Reverse;
@@ -9,7 +10,7 @@ use std::io::{self, Write};
 
 use rustc_hash::FxHashMap;
 
-use super::{percent, printable, recording, whereabouts};
+use super::{percent, place, printable, recording, whereabouts};
 use crate::profile::{Frame, FrameClass, Label, Profile, SymbolId, WeightedStack};
 
 /// How to write stacks as text.
@@ -88,9 +89,12 @@ fn groups(profile: &Profile) -> Vec<Group<'_>> {
 fn names<'a>(
     profile: &'a Profile,
     stack: &'a WeightedStack,
-) -> impl Iterator<Item = (&'a str, FrameClass, bool)> {
+) -> impl Iterator<Item = (&'a str, FrameClass, bool, bool)> {
     let path = profile.path(stack, true);
-    path.map(|label| (profile.text(label.name), label.class, label.reliable))
+    path.map(|label| {
+        let name = profile.text(label.name);
+        (name, label.class, label.reliable, label.inlined)
+    })
 }
 
 fn write_group(
@@ -112,9 +116,9 @@ fn write_group(
         "{comm}  {samples} samples  {share:.2} %  ({verdict}: {stop})"
     )?;
     writeln!(out, "Call Trace:")?;
-    let frames = || group.shown.frames.iter().rev().map(|&id| profile.frame(id));
     let mut open = None;
-    for frame in frames() {
+    for &id in group.shown.frames.iter().rev() {
+        let frame = profile.frame(id);
         let name = bracket(frame.class);
         if open != Some(name) {
             if let Some(open) = open {
@@ -123,7 +127,7 @@ fn write_group(
             writeln!(out, " <{name}>")?;
             open = Some(name);
         }
-        write_frame(profile, frame, out)?;
+        write_frame(profile, frame, profile.label(id), out)?;
     }
     if let Some(open) = open {
         writeln!(out, " </{open}>")?;
@@ -139,7 +143,12 @@ fn bracket(class: FrameClass) -> &'static str {
     }
 }
 
-fn write_frame(profile: &Profile, frame: &Frame, out: &mut impl Write) -> io::Result<()> {
+fn write_frame(
+    profile: &Profile,
+    frame: &Frame,
+    label: Label,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let doubt = if frame.reliable { "" } else { "? " };
     write!(out, "  {doubt}")?;
     let Frame {
@@ -149,6 +158,10 @@ fn write_frame(profile: &Profile, frame: &Frame, out: &mut impl Write) -> io::Re
         ..
     } = *frame;
     match frame.name {
+        // Without the object, an address in it says more than one in a process that is gone.
+        None if frame.class == FrameClass::User && frame.module.is_some() && offset != 0 => {
+            write!(out, "{}", printable(profile.text(label.name)))?;
+        }
         None => write!(out, "{address:#018x}")?,
         Some(name) => {
             write!(out, "{}+{offset:#x}", printable(profile.text(name)))?;
@@ -157,10 +170,20 @@ fn write_frame(profile: &Profile, frame: &Frame, out: &mut impl Write) -> io::Re
             }
         }
     }
-    match frame.module {
-        None => writeln!(out),
-        Some(module) => writeln!(out, " [{}]", printable(profile.text(module))),
+    if let Some(module) = frame.module {
+        let module = printable(profile.text(module));
+        match module.starts_with('[') {
+            true => write!(out, " {module}")?,
+            false => write!(out, " [{module}]")?,
+        }
     }
+    if let Some(source) = frame.source {
+        write!(out, " {}", place(profile, source))?;
+    }
+    if frame.inlined {
+        write!(out, " (inlined)")?;
+    }
+    writeln!(out)
 }
 
 #[cfg(test)]
@@ -215,6 +238,23 @@ Call Trace:
     }
 
     #[test]
+    fn inlined_functions_and_source_lines_are_shown() {
+        let mut out = Vec::new();
+        write(&fixture::inlined(), &Options::default(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.ends_with(
+                "\n <USER>\n  step+0x10/0x40 [a] /src/a.h:3 (inlined)\n  \
+                 main+0x10/0x40 [a] /src/a.c:7\n </USER>\n\n\
+                 a  2 samples  33.33 %  (complete: end of stack)\nCall Trace:\n \
+                 <USER>\n  step+0x10/0x40 [a] /src/a.c:1\n  \
+                 main+0x10/0x40 [a] /src/a.c\n </USER>\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn doubt_and_missing_symbols_are_shown() {
         let text = text(None);
         assert!(text.contains(
@@ -222,7 +262,7 @@ Call Trace:
         ));
         assert!(text.contains(
             "\nmake  6 samples  6.00 %  (incomplete: no unwind information)\nCall Trace:\n <USER>\n  \
-             0x000000000055001d [libc.so.6]\n </USER>\n"
+             libc.so.6+0x1d [libc.so.6]\n </USER>\n"
         ));
         assert!(text.ends_with("\n <TASK>\n  0xffffffff8100001d\n </TASK>\n"));
     }

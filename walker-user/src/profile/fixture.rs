@@ -31,6 +31,8 @@ fn frame(profile: &mut Profile, class: FrameClass, name: &str, module: Option<&s
         module,
         class,
         reliable,
+        inlined: false,
+        source: None,
         address: base + 0x1d,
         offset: 0x1d,
         size: 0x40,
@@ -104,6 +106,39 @@ pub(crate) fn profile() -> Profile {
     profile
 }
 
+/// A profile of one function, in another or inlined into it.
+pub(crate) fn inlined() -> Profile {
+    let mut profile = Profile::new(Meta::default());
+    let p = &mut profile;
+    // The line in `main`, of which 0 is none, then where `step` is and whether it is inlined.
+    for (main_line, (file, line), inlined, samples) in [
+        (7, ("/src/a.h", 3), true, 3),
+        (9, ("/src/a.h", 3), true, 1),
+        (0, ("/src/a.c", 1), false, 2),
+    ] {
+        let mut ids = Vec::new();
+        for (name, source, inlined) in [
+            ("main", ("/src/a.c", main_line), false),
+            ("step", (file, line), inlined),
+        ] {
+            let frame = Frame {
+                name: Some(p.intern(name)),
+                module: Some(p.intern("a")),
+                class: FrameClass::User,
+                inlined,
+                source: Some((p.intern(source.0), source.1)),
+                reliable: true,
+                address: 0x55_0010,
+                offset: 0x10,
+                size: 0x40,
+            };
+            ids.push(p.intern_frame(frame));
+        }
+        push(p, "a", ids, samples, "end of stack");
+    }
+    profile
+}
+
 /// Any small profile, with any names.
 pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
     let name = || prop_oneof![any::<String>(), "[a-c<&>;\"'\\]\n\t\u{0}\u{fffe}]{0,3}"];
@@ -111,7 +146,12 @@ pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
         Just(FrameClass::User),
         select(&StackKind::ALL[..]).prop_map(FrameClass::Kernel),
     ];
-    let frame = (option::of(name()), option::of(name()), class, any::<bool>());
+    let frame = (
+        option::of(name()),
+        option::of(name()),
+        class,
+        any::<[bool; 2]>(),
+    );
     let stack = (name(), vec(frame, 0..8), 0..1000_u64);
     (name(), vec(stack, 0..12)).prop_map(|(title, stacks)| {
         let mut profile = Profile::new(Meta {
@@ -122,7 +162,7 @@ pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
         for (comm, frames, samples) in stacks {
             let comm = profile.intern(&comm);
             let mut ids = Vec::new();
-            for (name, module, class, reliable) in frames {
+            for (name, module, class, [reliable, inlined]) in frames {
                 let name = name.map(|name| profile.intern(&name));
                 let module = module.map(|module| profile.intern(&module));
                 ids.push(profile.intern_frame(Frame {
@@ -130,6 +170,8 @@ pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
                     module,
                     class,
                     reliable,
+                    inlined,
+                    source: name.map(|name| (name, 1)),
                     address: 0x1000,
                     offset: 0x10,
                     size: 0,

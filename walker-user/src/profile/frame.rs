@@ -38,16 +38,22 @@ pub struct Frame {
     /// The function; `None` if no symbol covers [`Frame::address`].
     pub name: Option<SymbolId>,
     /// The kernel module, or the base name of the user-space object; `None` for the kernel image
-    /// itself and where it is not known.
+    /// itself and where it is not known. What is no file is in brackets, such as `[jit]`.
     pub module: Option<SymbolId>,
     /// What kind of code this is, and on which stack.
     pub class: FrameClass,
+    /// Whether the compiler inlined the function into that of the frame before it, towards the
+    /// root; both then have the same address.
+    pub inlined: bool,
+    /// The source file and the line in it, from 1, or 0 if only the file is known.
+    pub source: Option<(SymbolId, u32)>,
     /// `false` if the address was found by scanning the stack for what looks like a return
     /// address: the function may have returned long ago. An oops marks these with `? `.
     pub reliable: bool,
     /// The address of the instruction, in the address space of the sampled task.
     pub address: u64,
-    /// Bytes from the start of the function to [`Frame::address`].
+    /// Bytes from the start of the function to [`Frame::address`]; for a user frame without a
+    /// name, the address in the object as it was linked.
     pub offset: u64,
     /// Length of the function in bytes; 0 if not known.
     pub size: u64,
@@ -66,4 +72,30 @@ pub struct Label {
     pub class: FrameClass,
     /// See [`Frame::reliable`].
     pub reliable: bool,
+    /// See [`Frame::inlined`].
+    pub inlined: bool,
+}
+
+/// Where the code of a frame is from, as far as all frames that are drawn as one agree on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// See [`Frame::module`].
+    pub module: Option<SymbolId>,
+    /// See [`Frame::source`].
+    pub source: Option<(SymbolId, u32)>,
+}
+
+impl Origin {
+    /// What this origin and another have in common.
+    pub(super) fn merge(&mut self, other: Self) {
+        if self.module != other.module {
+            self.module = None;
+        }
+        self.source = match (self.source, other.source) {
+            (Some((file, line)), Some((other, same))) if file == other => {
+                Some((file, if line == same { line } else { 0 }))
+            }
+            _ => None,
+        };
+    }
 }

@@ -8,6 +8,7 @@
 #[cfg(test)]
 pub(crate) mod fixture;
 mod frame;
+mod named;
 mod strings;
 pub mod tree;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use walker_common::StackKind;
 
-pub use frame::{Frame, FrameClass, FrameId, Label};
+pub use frame::{Frame, FrameClass, FrameId, Label, Origin};
 pub use strings::{Strings, SymbolId};
 use tree::{CallTree, TreeBuilder};
 
@@ -136,23 +137,27 @@ impl Profile {
             name: self.label_text(&frame),
             class: frame.class,
             reliable: frame.reliable,
+            inlined: frame.inlined,
         };
         self.frames.push((frame, label));
         self.frame_ids.insert(frame, id);
         id
     }
 
-    /// A frame without a symbol is called by its module, as `stackcollapse-perf.pl` does: by its
-    /// address, it could not be merged with another sample of the same function.
+    /// A kernel frame without a symbol is called by its module, as `stackcollapse-perf.pl` does:
+    /// by its address, it could not be merged with another sample of the same function. In user
+    /// space the address in the file is what a later look at that file starts from.
     fn label_text(&mut self, frame: &Frame) -> SymbolId {
-        match (frame.name, frame.module) {
-            (Some(name), _) => name,
-            (None, Some(module)) => {
-                let text = format!("[{}]", self.strings.get(module));
-                self.strings.intern(&text)
-            }
-            (None, None) => self.strings.intern("[unknown]"),
-        }
+        let text = match (frame.name, frame.module) {
+            (Some(name), _) => return name,
+            (None, None) => "[unknown]".to_owned(),
+            (None, Some(module)) => match (self.strings.get(module), frame.class) {
+                (name, _) if name.starts_with('[') => return module,
+                (module, FrameClass::User) => format!("{module}+{:#x}", frame.offset),
+                (module, _) => format!("[{module}]"),
+            },
+        };
+        self.strings.intern(&text)
     }
 
     /// The frame with this id.
@@ -206,7 +211,8 @@ impl Profile {
     /// kernel frame before it, so that an interrupt is not taken for a call by the function it
     /// interrupted. A kernel that is entered on the task stack needs no marker.
     pub fn path(&self, stack: &WeightedStack, markers: bool) -> impl Iterator<Item = Label> {
-        self.labels(stack, markers, false)
+        let labels = self.labels(stack, markers, false);
+        labels.map(|(label, _)| label)
     }
 
     /// What a picture shows of `stack`: its [path](Profile::path) with all neighbouring unreliable
@@ -214,7 +220,8 @@ impl Profile {
     /// merges its frames with those of other stacks, and left-over words of a stack have no place
     /// there.
     pub fn picture(&self, stack: &WeightedStack, markers: bool) -> impl Iterator<Item = Label> {
-        self.labels(stack, markers, true)
+        let labels = self.labels(stack, markers, true);
+        labels.map(|(label, _)| label)
     }
 
     fn labels(
@@ -222,16 +229,22 @@ impl Profile {
         stack: &WeightedStack,
         markers: bool,
         collapse: bool,
-    ) -> impl Iterator<Item = Label> {
+    ) -> impl Iterator<Item = (Label, Origin)> {
         let process = Label {
             name: stack.comm,
             class: FrameClass::Process,
             reliable: true,
+            inlined: false,
         };
         let mut current = StackKind::Task;
         let mut collapsed = false;
         let frames = stack.frames.iter().flat_map(move |&id| {
             let mut label = self.label(id);
+            let frame = self.frame(id);
+            let mut origin = Origin {
+                module: frame.module,
+                source: frame.source,
+            };
             let before = current;
             current = match label.class {
                 FrameClass::Kernel(kind) => kind,
@@ -244,6 +257,7 @@ impl Profile {
             }
             if collapsed {
                 label.name = self.not_unwound;
+                origin = Origin::default();
             }
             let marker =
                 (markers && current != before && matches!(label.class, FrameClass::Kernel(_)))
@@ -251,10 +265,12 @@ impl Profile {
                         name: self.markers[current as usize],
                         class: FrameClass::Marker(current),
                         reliable: true,
+                        inlined: false,
                     });
-            marker.into_iter().chain(Some(label))
+            let marker = marker.map(|marker| (marker, Origin::default()));
+            marker.into_iter().chain(Some((label, origin)))
         });
-        std::iter::once(process).chain(frames)
+        std::iter::once((process, Origin::default())).chain(frames)
     }
 
     /// All stacks merged into one tree; `markers` is that of [`Profile::picture`].
@@ -264,104 +280,14 @@ impl Profile {
             name: self.root,
             class: FrameClass::Process,
             reliable: true,
+            inlined: false,
         });
         for stack in &self.stacks {
-            tree.insert(self.picture(stack, markers), stack.samples);
+            tree.insert(self.labels(stack, markers, true), stack.samples);
         }
         tree.finish(&self.strings)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use walker_common::StackKind;
-
-    use super::{Frame, FrameClass, Meta, Profile, WeightedStack};
-
-    const USER: FrameClass = FrameClass::User;
-    const TASK: FrameClass = FrameClass::Kernel(StackKind::Task);
-    const IRQ: FrameClass = FrameClass::Kernel(StackKind::Irq);
-    const NMI: FrameClass = FrameClass::Kernel(StackKind::Nmi);
-
-    /// What is shown, root first, of a stack of frames of these classes, all called `f`.
-    fn shown(classes: &[FrameClass]) -> String {
-        let mut profile = Profile::new(Meta::default());
-        let name = Some(profile.intern("f"));
-        let mut intern = |&class| {
-            profile.intern_frame(Frame {
-                name,
-                module: None,
-                class,
-                reliable: true,
-                address: 0,
-                offset: 0,
-                size: 0,
-            })
-        };
-        let frames = classes.iter().map(&mut intern).collect();
-        let stack = WeightedStack {
-            comm: profile.intern("sh"),
-            pid: None,
-            frames,
-            samples: 1,
-            stop: "end of stack",
-            complete: true,
-        };
-        let names = profile
-            .path(&stack, true)
-            .map(|label| profile.text(label.name));
-        names.collect::<Vec<_>>().join(" ")
-    }
-
-    #[test]
-    fn a_marker_stands_where_the_stack_changes() {
-        assert_eq!(shown(&[]), "sh");
-        assert_eq!(shown(&[USER, TASK, TASK]), "sh f f f");
-        assert_eq!(shown(&[TASK, IRQ, IRQ, NMI]), "sh f [IRQ] f f [NMI] f");
-        assert_eq!(shown(&[USER, NMI]), "sh f [NMI] f");
-        assert_eq!(shown(&[IRQ, TASK]), "sh [IRQ] f [TASK] f");
-    }
-
-    #[test]
-    fn equal_frames_are_stored_once() {
-        let mut profile = Profile::new(Meta::default());
-        let frame = Frame {
-            name: Some(profile.intern("f")),
-            module: None,
-            class: USER,
-            reliable: true,
-            address: 0x1000,
-            offset: 0,
-            size: 8,
-        };
-        let id = profile.intern_frame(frame);
-        assert_eq!(profile.intern_frame(frame), id);
-        let other = Frame {
-            address: 0x1004,
-            offset: 4,
-            ..frame
-        };
-        let other_id = profile.intern_frame(other);
-        assert_ne!(other_id, id);
-        assert_eq!(profile.frame(other_id), &other);
-        assert_eq!(profile.label(other_id), profile.label(id));
-    }
-
-    #[test]
-    fn a_frame_without_a_symbol_is_called_by_its_module() {
-        let mut profile = Profile::new(Meta::default());
-        let module = profile.intern("ext4");
-        for (module, name) in [(Some(module), "[ext4]"), (None, "[unknown]")] {
-            let id = profile.intern_frame(Frame {
-                name: None,
-                module,
-                class: TASK,
-                reliable: true,
-                address: 0x1000,
-                offset: 0,
-                size: 0,
-            });
-            assert_eq!(profile.text(profile.label(id).name), name);
-        }
-    }
-}
+mod tests;

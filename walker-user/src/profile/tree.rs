@@ -5,13 +5,15 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Label, Strings};
+use super::{Label, Origin, Strings};
 
 /// One node of a [`CallTree`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
     /// What the node stands for.
     pub label: Label,
+    /// What all frames of this node have in common.
+    pub origin: Origin,
     /// Calls between this node and the root; the root has 0.
     pub depth: usize,
     /// Samples whose leaf is this node.
@@ -64,6 +66,7 @@ pub struct TreeBuilder {
 #[derive(Debug, Clone)]
 struct GrowingNode {
     label: Label,
+    origin: Origin,
     parent: usize,
     own: u64,
     total: u64,
@@ -75,6 +78,7 @@ impl TreeBuilder {
     pub fn new(root: Label) -> Self {
         let root = GrowingNode {
             label: root,
+            origin: Origin::default(),
             parent: 0,
             own: 0,
             total: 0,
@@ -86,19 +90,22 @@ impl TreeBuilder {
     }
 
     /// Adds `samples` to every node of a path, which is given from below the root to the leaf.
-    pub fn insert(&mut self, path: impl IntoIterator<Item = Label>, samples: u64) {
+    pub fn insert(&mut self, path: impl IntoIterator<Item = (Label, Origin)>, samples: u64) {
         let mut at = 0;
         self.nodes[at].total += samples;
-        for label in path {
+        for (label, origin) in path {
             let next = self.nodes.len();
             let child = *self.children.entry((at, label)).or_insert(next);
             if child == next {
                 self.nodes.push(GrowingNode {
                     label,
+                    origin,
                     parent: at,
                     own: 0,
                     total: 0,
                 });
+            } else {
+                self.nodes[child].origin.merge(origin);
             }
             at = child;
             self.nodes[at].total += samples;
@@ -115,7 +122,8 @@ impl TreeBuilder {
         order.sort_unstable_by(|&a, &b| {
             let (a, b) = (&self.nodes[a], &self.nodes[b]);
             let name = |node: &GrowingNode| strings.get(node.label.name);
-            let rest = |node: &GrowingNode| (node.label.class, node.label.reliable);
+            let rest =
+                |node: &GrowingNode| (node.label.class, node.label.reliable, node.label.inlined);
             a.parent
                 .cmp(&b.parent)
                 .then_with(|| name(b).cmp(name(a)))
@@ -132,6 +140,7 @@ impl TreeBuilder {
             let node = &self.nodes[index];
             laid_out.push(Node {
                 label: node.label,
+                origin: node.origin,
                 depth,
                 own: node.own,
                 total: node.total,
@@ -166,14 +175,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{CallTree, TreeBuilder};
-    use crate::profile::{FrameClass, Label, Profile, Strings, fixture};
+    use crate::profile::{FrameClass, Label, Origin, Profile, Strings, fixture};
 
     fn label(strings: &mut Strings, name: &str) -> Label {
         Label {
             name: strings.intern(name),
             class: FrameClass::User,
             reliable: true,
+            inlined: false,
         }
+    }
+
+    /// The labels as a path of frames that are from nowhere.
+    fn path(labels: impl IntoIterator<Item = Label>) -> impl Iterator<Item = (Label, Origin)> {
+        let frames = labels.into_iter();
+        frames.map(|label| (label, Origin::default()))
     }
 
     fn names<'a>(profile: &'a Profile, tree: &CallTree, parent: usize) -> Vec<&'a str> {
@@ -187,7 +203,7 @@ mod tests {
         let [root, a, b, c] = ["all", "a", "b", "c"].map(|name| label(&mut strings, name));
         let mut tree = TreeBuilder::new(root);
         for path in [vec![c], vec![a, c], vec![b], vec![a, b], vec![a]] {
-            tree.insert(path, 1);
+            tree.insert(self::path(path), 1);
         }
         let tree = tree.finish(&strings);
         let shape: Vec<_> = tree
@@ -227,14 +243,42 @@ mod tests {
             ..sure
         };
         let mut tree = TreeBuilder::new(root);
-        tree.insert([sure], 1);
-        tree.insert([doubtful], 1);
+        tree.insert(path([sure]), 1);
+        tree.insert(path([doubtful]), 1);
         let tree = tree.finish(&strings);
         let children: Vec<_> = tree
             .children(0)
             .map(|child| tree.nodes()[child].label)
             .collect();
         assert_eq!(children, [doubtful, sure]);
+    }
+
+    #[test]
+    fn a_node_is_from_where_all_its_frames_are_from() {
+        let mut strings = Strings::default();
+        let [root, a] = ["all", "a"].map(|name| label(&mut strings, name));
+        let [tool, libc, file, header] =
+            ["tool", "libc", "a.c", "a.h"].map(|name| strings.intern(name));
+        let origin = |module, file, line| Origin {
+            module: Some(module),
+            source: Some((file, line)),
+        };
+        let both = origin(tool, file, 3);
+        for (other, module, source) in [
+            (both, Some(tool), Some((file, 3))),
+            (origin(tool, file, 4), Some(tool), Some((file, 0))),
+            (origin(libc, header, 3), None, None),
+            (Origin::default(), None, None),
+        ] {
+            let mut tree = TreeBuilder::new(root);
+            tree.insert([(a, both)], 1);
+            tree.insert([(a, other)], 1);
+            // What was once in doubt stays so.
+            tree.insert([(a, both)], 1);
+            let node = tree.finish(&strings).nodes()[1];
+            assert_eq!(node.total, 3);
+            assert_eq!(node.origin, Origin { module, source });
+        }
     }
 
     #[test]
@@ -256,7 +300,7 @@ mod tests {
         let [root, a, b] = ["all", "a", "b"].map(|name| label(&mut strings, name));
         let mut tree = TreeBuilder::new(root);
         tree.insert(
-            (0..100_000).map(|depth| if depth % 2 == 0 { a } else { b }),
+            path((0..100_000).map(|depth| if depth % 2 == 0 { a } else { b })),
             7,
         );
         let tree = tree.finish(&strings);

@@ -1,15 +1,26 @@
-//! This process's own use of the CPU.
+//! The clocks: that of samples and records, and this process's own use of the CPU.
 
 use std::time::Duration;
 
+/// The time now in nanoseconds of `CLOCK_MONOTONIC`, which samples and side-band records carry.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    let time = now(libc::CLOCK_MONOTONIC);
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// CPU time used by all threads of this process so far.
 pub(crate) fn process_cpu_time() -> Duration {
+    now(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn now(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: `time` is a valid place for the answer.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
     if result != 0 {
         return Duration::ZERO;
     }
@@ -19,7 +30,17 @@ pub(crate) fn process_cpu_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::process_cpu_time;
+    use super::*;
+
+    #[test]
+    fn monotonic_time_is_that_of_instants() {
+        // Both read the same clock; only one of them says its value.
+        let (instant, before) = (std::time::Instant::now(), monotonic_ns());
+        let after = monotonic_ns();
+        let elapsed = instant.elapsed().as_nanos();
+        assert!(before > 0 && before <= after);
+        assert!(u128::from(after - before) <= elapsed);
+    }
 
     #[test]
     fn work_takes_cpu_time() {

@@ -1,6 +1,10 @@
 //! The few system calls that no crate wraps. All `unsafe` of the user-space side is in here.
 
-pub(crate) mod clock;
+pub mod clock;
+pub(crate) mod confine;
+pub mod limits;
 pub mod perf;
+pub mod perf_ring;
 pub(crate) mod process;
+pub mod regular_file;
 pub(crate) mod ring;

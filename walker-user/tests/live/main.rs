@@ -13,6 +13,7 @@
 )]
 
 mod capture;
+mod corpus;
 mod counters;
 mod helper;
 mod hotplug;
@@ -21,9 +22,11 @@ mod lifecycle;
 mod load;
 mod mistakes;
 mod output;
+mod side_band;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
+mod user;
 mod wait;
 mod walks;
 
@@ -70,11 +73,13 @@ fn main() -> ExitCode {
         kernel::TESTS,
         counters::TESTS,
         walks::TESTS,
+        user::TESTS,
         targets::TESTS,
         output::TESTS,
         lifecycle::TESTS,
         mistakes::TESTS,
         hotplug::TESTS,
+        side_band::TESTS,
     ]
     .concat()
     .into_iter()

@@ -1,3 +1,25 @@
-//! The walk of user stacks.
+//! The walk of user stacks: captured bytes, registers and tables in, frames out.
+//!
+//! It knows nothing of files and processes; it does no I/O, and allocates nothing in a walk. What
+//! it reads was written by programs that nobody trusts, so each walk has a bound on its work that
+//! nothing in the tables or on the stack can raise.
+//!
+//! [`tables`] finds the unwind information of an address and `rule` boils it down to what `cache`
+//! can keep; `row` and `expression` evaluate what does not fit. [`walk`] goes from frame to frame,
+//! `progress` keeps it from going in circles, and `fallback` has the steps for code without unwind
+//! information.
 
+mod cache;
+mod expression;
+mod fallback;
+mod header;
+mod progress;
+pub mod registers;
+mod row;
+mod rule;
 pub mod sections;
+pub mod stack;
+pub mod tables;
+#[cfg(test)]
+mod tests;
+pub mod walk;

@@ -1,0 +1,427 @@
+//! The object files that processes map, each once, whatever process and path they are seen at.
+//!
+//! Files with equal build IDs are taken for the same object. Whoever can run programs here can
+//! forge a build ID and so spoil what is said of another's code; files are parsed as hostile ones
+//! all the same.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustc_hash::FxHashMap;
+use thiserror::Error;
+
+use super::{
+    Unavailable,
+    address_space::Mapping,
+    mapped_file::{Backing, MappedFile},
+    open::{self, FileState, Opened},
+    vdso,
+};
+use crate::{
+    elf::{self, BuildId, ElfError, ElfFacts, Source},
+    sys::limits,
+    unwind::user::sections::CfiSections,
+};
+
+/// The most objects that are remembered.
+const MAX_OBJECTS: usize = 65_536;
+/// The most files that are kept open, if this process may have twice as many.
+const MAX_OPEN: u64 = 2000;
+/// The lowest address that a 32-bit process cannot have.
+const ABOVE_32_BITS: u64 = 1 << 32;
+
+/// An object file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId(pub(crate) u32);
+
+/// A place in an object file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CodeAddress {
+    /// The file.
+    pub object: ObjectId,
+    /// The link-time address there.
+    pub address: u64,
+}
+
+/// The bytes of an object. A file may change while it is read.
+#[derive(Debug)]
+pub enum Contents {
+    /// An open file.
+    File(File),
+    /// The vDSO.
+    Memory(Arc<[u8]>),
+}
+
+impl Source for Contents {
+    fn size(&self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.size(),
+            Self::Memory(bytes) => bytes.size(),
+        }
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.read_at(offset, buffer),
+            Self::Memory(bytes) => Source::read_at(&**bytes, offset, buffer),
+        }
+    }
+}
+
+/// Why an object's unwind sections are not at hand.
+#[derive(Debug, Error)]
+pub enum CfiError {
+    /// The file cannot be opened again.
+    #[error("{0}")]
+    Unavailable(Unavailable),
+    /// It cannot be read.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+}
+
+/// What is remembered of an object.
+#[derive(Debug)]
+pub struct Object {
+    path: PathBuf,
+    facts: Arc<ElfFacts>,
+    key: Key,
+    /// Where it was found.
+    place: PathBuf,
+    contents: Option<Arc<Contents>>,
+    used: u64,
+}
+
+impl Object {
+    /// Its path as the first process saw it that mapped it; `[vdso]` for the vDSO.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file says of itself.
+    #[must_use]
+    pub const fn facts(&self) -> &Arc<ElfFacts> {
+        &self.facts
+    }
+
+    /// Its build ID.
+    #[must_use]
+    pub fn build_id(&self) -> Option<BuildId> {
+        self.facts.build_id
+    }
+}
+
+/// What makes two files the same object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    BuildId(BuildId),
+    File(FileState),
+    Vdso,
+}
+
+impl Key {
+    fn of(opened: &Opened) -> Self {
+        match opened.facts.build_id {
+            Some(id) => Self::BuildId(id),
+            None => Self::File(opened.state),
+        }
+    }
+}
+
+/// The objects.
+#[derive(Debug)]
+pub struct Objects {
+    proc: PathBuf,
+    objects: Vec<Object>,
+    by_key: FxHashMap<Key, ObjectId>,
+    vdso: Option<Result<ObjectId, Unavailable>>,
+    open: usize,
+    max_open: usize,
+    max_objects: usize,
+    clock: u64,
+    unavailable: BTreeMap<Unavailable, u64>,
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Objects {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let max_open = (limits::open_files() / 2).clamp(1, MAX_OPEN) as usize;
+        Self::with_limits(PathBuf::from("/proc"), max_open, MAX_OBJECTS)
+    }
+
+    fn with_limits(proc: PathBuf, max_open: usize, max_objects: usize) -> Self {
+        Self {
+            proc,
+            objects: Vec::new(),
+            by_key: FxHashMap::default(),
+            vdso: None,
+            open: 0,
+            max_open,
+            max_objects,
+            clock: 0,
+            unavailable: BTreeMap::new(),
+        }
+    }
+
+    /// The place in an object file that an address in a mapping of a process belongs to.
+    ///
+    /// # Errors
+    /// If there is no file, or it is not at hand; each answer is counted.
+    pub fn locate(
+        &mut self,
+        pid: u32,
+        mapping: &Mapping,
+        address: u64,
+    ) -> Result<CodeAddress, Unavailable> {
+        let located = self.object_of(pid, mapping).and_then(|object| {
+            let offset = match mapping.backing {
+                // Records and /proc do not agree on the vDSO's offset, which is none.
+                Backing::Vdso => address.wrapping_sub(mapping.start),
+                _ => mapping.offset_of(address),
+            };
+            let address = self.get(object).facts.file_offset_to_address(offset);
+            let address = address.ok_or(Unavailable::NotLoaded)?;
+            Ok(CodeAddress { object, address })
+        });
+        if let Err(reason) = located {
+            *self.unavailable.entry(reason).or_default() += 1;
+        }
+        located
+    }
+
+    fn object_of(&mut self, pid: u32, mapping: &Mapping) -> Result<ObjectId, Unavailable> {
+        match &mapping.backing {
+            Backing::Anonymous => Err(Unavailable::Anonymous),
+            Backing::Special(_) => Err(Unavailable::Special),
+            Backing::Vdso => self.vdso_of(mapping),
+            Backing::File(file) => match file.object.get() {
+                Some(object) => Ok(*object),
+                None => self.open(pid, mapping, file),
+            },
+        }
+    }
+
+    fn open(
+        &mut self,
+        pid: u32,
+        mapping: &Mapping,
+        file: &MappedFile,
+    ) -> Result<ObjectId, Unavailable> {
+        // What one process could not answer another may, so a failure holds for the process.
+        let mut failed = file.failed();
+        match *failed {
+            Some((failed_pid, reason)) if failed_pid == pid => return Err(reason),
+            _ => {}
+        }
+        let object = open::open(&self.proc, pid, mapping, file)
+            .and_then(|opened| self.intern(file.path_without_mark(), opened));
+        match object {
+            Ok(object) => {
+                // Nobody else sets it, as that takes this table.
+                let _same = file.object.set(object);
+            }
+            Err(reason) => *failed = Some((pid, reason)),
+        }
+        object
+    }
+
+    fn intern(&mut self, path: &[u8], opened: Opened) -> Result<ObjectId, Unavailable> {
+        let key = Key::of(&opened);
+        let Opened {
+            file, facts, place, ..
+        } = opened;
+        if let Some(&known) = self.by_key.get(&key) {
+            if self.get(known).contents.is_none() {
+                self.get_mut(known).place = place;
+                self.keep(known, Contents::File(file));
+            }
+            return Ok(known);
+        }
+        let object = Object {
+            path: PathBuf::from(OsStr::from_bytes(path)),
+            facts: Arc::new(facts),
+            key,
+            place,
+            contents: None,
+            used: 0,
+        };
+        self.add(object, Contents::File(file))
+    }
+
+    fn add(&mut self, object: Object, contents: Contents) -> Result<ObjectId, Unavailable> {
+        if self.objects.len() >= self.max_objects {
+            return Err(Unavailable::TooMany);
+        }
+        let id = ObjectId(self.objects.len() as u32);
+        self.by_key.insert(object.key, id);
+        self.objects.push(object);
+        self.keep(id, contents);
+        Ok(id)
+    }
+
+    fn vdso_of(&mut self, mapping: &Mapping) -> Result<ObjectId, Unavailable> {
+        let vdso = match self.vdso {
+            Some(known) => known,
+            None => {
+                let read = self.read_vdso();
+                *self.vdso.insert(read)
+            }
+        }?;
+        let len = mapping.end - mapping.start;
+        let ours = match self.get(vdso).contents.as_deref() {
+            Some(Contents::Memory(bytes)) => bytes.len() as u64,
+            _ => 0,
+        };
+        if mapping.start < ABOVE_32_BITS || len != ours {
+            return Err(Unavailable::OtherVdso);
+        }
+        Ok(vdso)
+    }
+
+    fn read_vdso(&mut self) -> Result<ObjectId, Unavailable> {
+        let bytes = vdso::read()?;
+        let facts = ElfFacts::read(&*bytes)?;
+        let object = Object {
+            path: PathBuf::from("[vdso]"),
+            facts: Arc::new(facts),
+            key: Key::Vdso,
+            place: PathBuf::new(),
+            contents: None,
+            used: 0,
+        };
+        self.add(object, Contents::Memory(bytes))
+    }
+
+    /// What is remembered of an object.
+    #[must_use]
+    pub fn get(&self, id: ObjectId) -> &Object {
+        &self.objects[id.0 as usize]
+    }
+
+    fn get_mut(&mut self, id: ObjectId) -> &mut Object {
+        &mut self.objects[id.0 as usize]
+    }
+
+    /// An object's bytes. Its file is opened again if it was closed since, and stays open at least
+    /// as long as the answer is kept.
+    ///
+    /// # Errors
+    /// If it cannot be opened any more, or is another file now.
+    pub fn contents(&mut self, id: ObjectId) -> Result<Arc<Contents>, Unavailable> {
+        self.clock += 1;
+        let clock = self.clock;
+        let object = self.get_mut(id);
+        object.used = clock;
+        if let Some(contents) = &object.contents {
+            return Ok(Arc::clone(contents));
+        }
+        let mut failure = Unavailable::Gone;
+        for place in [object.place.clone(), object.path.clone()] {
+            match Opened::at(place) {
+                Ok(opened) if Key::of(&opened) == self.get(id).key => {
+                    return Ok(self.keep(id, Contents::File(opened.file)));
+                }
+                Ok(_) => failure = Unavailable::Replaced,
+                Err(Unavailable::Gone) => {}
+                Err(reason) => failure = reason,
+            }
+        }
+        Err(failure)
+    }
+
+    /// Keeps an object's bytes at hand, and closes files that were not used for long if there are
+    /// too many.
+    fn keep(&mut self, id: ObjectId, contents: Contents) -> Arc<Contents> {
+        if matches!(contents, Contents::File(_)) {
+            if self.open >= self.max_open {
+                self.close_older_half();
+            }
+            self.open += 1;
+        }
+        self.clock += 1;
+        let clock = self.clock;
+        let object = self.get_mut(id);
+        object.used = clock;
+        Arc::clone(object.contents.insert(Arc::new(contents)))
+    }
+
+    fn close_older_half(&mut self) {
+        let is_open =
+            |object: &&mut Object| matches!(object.contents.as_deref(), Some(Contents::File(_)));
+        let mut open: Vec<&mut Object> = self.objects.iter_mut().filter(is_open).collect();
+        let half = open.len() / 2;
+        if half < open.len() {
+            open.select_nth_unstable_by_key(half, |object| object.used);
+        }
+        let closed = half.max(1).min(open.len());
+        for object in &mut open[..closed] {
+            object.contents = None;
+        }
+        self.open -= closed;
+    }
+
+    /// Reads an object's unwind sections, which together have at most `budget` bytes;
+    /// `.debug_frame` also from its separate debug file below `debug_folder`
+    /// (such as [`elf::DEBUG_FOLDER`]).
+    ///
+    /// # Errors
+    /// If the file is not at hand or its sections cannot be read. A debug file that cannot be
+    /// used is as good as none.
+    pub fn read_cfi_sections(
+        &mut self,
+        id: ObjectId,
+        budget: u64,
+        debug_folder: Option<&Path>,
+    ) -> Result<CfiSections, CfiError> {
+        let contents = self.contents(id).map_err(CfiError::Unavailable)?;
+        let facts = Arc::clone(self.get(id).facts());
+        let mut sections = elf::read_cfi_sections(&*contents, &facts, budget)?;
+        if sections.debug_frame.is_none()
+            && let (Some(folder), Some(build_id)) = (debug_folder, &facts.build_id)
+            && let Ok((file, facts)) = elf::open_debug_file(folder, build_id)
+        {
+            let left = budget.saturating_sub(sections.bytes() as u64);
+            if let Ok(separate) = elf::read_cfi_sections(&file, &facts, left) {
+                sections.debug_frame = separate.debug_frame;
+            }
+        }
+        Ok(sections)
+    }
+
+    /// How often there was no file, by reason.
+    pub fn unavailable(&self) -> impl Iterator<Item = (Unavailable, u64)> {
+        self.unavailable
+            .iter()
+            .map(|(reason, count)| (*reason, *count))
+    }
+
+    /// How many objects there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+}
+
+#[cfg(test)]
+#[path = "objects_tests.rs"]
+mod tests;

@@ -1,0 +1,169 @@
+//! The executable mappings that `/proc/PID/maps` lists.
+
+use std::io::{self, BufRead};
+
+use super::{
+    address_space::{AddressSpace, Mapping},
+    mapped_file::MappedFiles,
+};
+use crate::capture::side_band::Inode;
+
+/// The most lines that are read.
+pub const MAX_LINES: usize = 65_536;
+/// The most bytes of a line: those before the path, and a path of newlines, which take four each.
+const MAX_LINE: usize = 4 * 4096 + 128;
+
+/// What was read.
+#[derive(Debug, Default)]
+pub struct ProcMaps {
+    /// The mappings.
+    pub space: AddressSpace,
+    /// Lines that did not have the form that the kernel writes.
+    pub malformed: u64,
+    /// Whether there were more lines than are read.
+    pub truncated: bool,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapsLine {
+    /// The first address.
+    pub start: u64,
+    /// The address behind the last.
+    pub end: u64,
+    /// Whether it can be executed.
+    pub executable: bool,
+    /// Where in the file it begins, in bytes.
+    pub file_offset: u64,
+    /// The file, if there is one.
+    pub inode: Option<Inode>,
+    /// Its path, or the kernel's name for what is there, or nothing.
+    pub path: Vec<u8>,
+}
+
+/// Reads the executable mappings.
+///
+/// # Errors
+/// If reading fails.
+pub fn read(mut maps: impl BufRead, files: &mut MappedFiles) -> io::Result<ProcMaps> {
+    let mut read = ProcMaps::default();
+    let mut line = Vec::new();
+    for count in 0.. {
+        let whole = read_line(&mut maps, &mut line)?;
+        if line.is_empty() && whole {
+            break;
+        }
+        if count == MAX_LINES {
+            read.truncated = true;
+            break;
+        }
+        match MapsLine::parse(&line).filter(|_| whole) {
+            Some(line) if line.executable => {
+                let mapping = Mapping {
+                    start: line.start,
+                    end: line.end,
+                    file_offset: line.file_offset,
+                    backing: files.backing(&line.path, None, line.inode),
+                };
+                read.truncated |= !read.space.insert(mapping);
+            }
+            Some(_) => {}
+            None => read.malformed += 1,
+        }
+    }
+    Ok(read)
+}
+
+/// Reads a line without its end, nothing at the end of the file. False if it was longer than
+/// [`MAX_LINE`]; what was too much of it is passed over.
+fn read_line(maps: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let mut whole = true;
+    loop {
+        let available = maps.fill_buf()?;
+        if available.is_empty() {
+            return Ok(whole);
+        }
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let part = &available[..end.unwrap_or(available.len())];
+        let taken = end.map_or(part.len(), |end| end + 1);
+        whole &= line.len() + part.len() <= MAX_LINE;
+        if whole {
+            line.extend_from_slice(part);
+        }
+        maps.consume(taken);
+        if end.is_some() {
+            return Ok(whole);
+        }
+    }
+}
+
+impl MapsLine {
+    /// Parses a line without its end. `None` if it is none.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let (range, rest) = field(line)?;
+        let (protection, rest) = field(rest)?;
+        let (offset, rest) = field(rest)?;
+        let (device, rest) = field(rest)?;
+        let (number, path) = field(rest)?;
+        let (start, end) = split(range, b'-')?;
+        let (start, end, file_offset) = (hex(start)?, hex(end)?, hex(offset)?);
+        let (major, minor) = split(device, b':')?;
+        let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+        let inode = Inode {
+            major: hex(major)?.try_into().ok()?,
+            minor: hex(minor)?.try_into().ok()?,
+            number,
+        };
+        (start < end).then(|| Self {
+            start,
+            end,
+            executable: protection.get(2) == Some(&b'x'),
+            file_offset,
+            inode: (number != 0).then_some(inode),
+            path: unescape(path.trim_ascii_start()),
+        })
+    }
+}
+
+/// The bytes up to the first space, and those behind it.
+fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    match line.iter().position(|byte| *byte == b' ') {
+        Some(end) => Some((&line[..end], &line[end + 1..])),
+        None => (!line.is_empty()).then_some((line, &[])),
+    }
+}
+
+fn split(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let middle = text.iter().position(|byte| *byte == at)?;
+    Some((&text[..middle], &text[middle + 1..]))
+}
+
+fn hex(digits: &[u8]) -> Option<u64> {
+    if digits.first() == Some(&b'+') {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// The kernel writes a newline in a path as `\012`, and nothing else differently. A path that has
+/// these four characters cannot be told from it.
+fn unescape(path: &[u8]) -> Vec<u8> {
+    const NEWLINE: &[u8] = b"\\012";
+    let mut unescaped = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((&first, behind)) = rest.split_first() {
+        let (byte, behind) = match rest.strip_prefix(NEWLINE) {
+            Some(behind) => (b'\n', behind),
+            None => (first, behind),
+        };
+        unescaped.push(byte);
+        rest = behind;
+    }
+    unescaped
+}
+
+#[cfg(test)]
+#[path = "proc_maps_tests.rs"]
+mod tests;

@@ -1,0 +1,176 @@
+//! Names for addresses of user space: what is known already, then the worker process or the perf
+//! map, and a count of what has no name.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::Arc,
+};
+
+use super::{
+    CodeSymbol, FileKey, Function, Object, Reason,
+    cache::Cache,
+    perf_map::{PerfMap, PerfMapFile},
+    service::{Config, Service},
+};
+
+/// Most symbols that are remembered, about 300 bytes each.
+const CACHED: usize = 200_000;
+/// What JIT code is shown as a module.
+const JIT: &str = "[jit]";
+
+/// Names of user-space code.
+#[derive(Debug)]
+pub struct UserSymbols {
+    service: Service,
+    cache: Cache<(FileKey, u64), Arc<CodeSymbol>>,
+    unnamed: BTreeMap<&'static str, u64>,
+    partial: BTreeMap<&'static str, u64>,
+}
+
+impl UserSymbols {
+    /// Starts the thread that asks the worker process.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    pub fn new(config: Config) -> io::Result<Self> {
+        Ok(Self {
+            service: Service::start(config)?,
+            cache: Cache::new(CACHED),
+            unnamed: BTreeMap::new(),
+            partial: BTreeMap::new(),
+        })
+    }
+
+    /// Looks addresses (as linked) of one file up, each given once; of return addresses the byte
+    /// before. Blocks until the worker has answered; to name the addresses of several files, ask
+    /// for all of one file at once.
+    pub fn object(
+        &mut self,
+        object: &Arc<Object>,
+        addresses: &[u64],
+    ) -> HashMap<u64, Arc<CodeSymbol>> {
+        let Ok(key) = FileKey::of(&object.file) else {
+            return self.answer(unnamed(object, addresses, Reason::Unreadable));
+        };
+        let mut known = HashMap::with_capacity(addresses.len());
+        let mut missing = Vec::new();
+        for &address in addresses {
+            match self.cache.get(&(key, address)) {
+                Some(symbol) => {
+                    known.insert(address, Arc::clone(symbol));
+                }
+                None => missing.push(address),
+            }
+        }
+        if !missing.is_empty() {
+            let answers = self.service.ask(object, missing.clone()).wait();
+            let fresh: Vec<_> = missing
+                .into_iter()
+                .zip(answers.into_iter().map(Arc::new))
+                .collect();
+            for (address, symbol) in &fresh {
+                self.cache.insert((key, *address), Arc::clone(symbol));
+            }
+            known.extend(self.answer(fresh));
+        }
+        known
+    }
+
+    /// Says of addresses of a file that cannot be opened that they have no name.
+    pub fn without_file(
+        &mut self,
+        name: &str,
+        addresses: &[u64],
+        reason: Reason,
+    ) -> HashMap<u64, Arc<CodeSymbol>> {
+        let symbol = |&address| {
+            let symbol = CodeSymbol::unnamed(name, address, reason);
+            (address, Arc::new(symbol))
+        };
+        self.answer(addresses.iter().map(symbol).collect())
+    }
+
+    /// Looks addresses of code up that was made at run time, in the perf map of its process if
+    /// that has one.
+    pub fn jit(
+        &mut self,
+        map: Option<&PerfMap>,
+        addresses: &[u64],
+    ) -> HashMap<u64, Arc<CodeSymbol>> {
+        let symbols = addresses.iter().map(|&address| {
+            let symbol = match map.map(|map| map.find(address)) {
+                None => jit_unnamed(address, Reason::NoPerfMap),
+                Some(None) => jit_unnamed(address, Reason::NotInPerfMap),
+                Some(Some(function)) => CodeSymbol {
+                    functions: vec![Function::named(function.name.as_str())],
+                    module: JIT.to_owned(),
+                    named: true,
+                    offset: address - function.start,
+                    size: function.size,
+                    reason: None,
+                },
+            };
+            (address, Arc::new(symbol))
+        });
+        let symbols = symbols.collect();
+        self.answer(symbols)
+    }
+
+    /// As [`UserSymbols::jit`], with a map that is still to be read.
+    pub fn jit_file(
+        &mut self,
+        file: Option<&PerfMapFile>,
+        addresses: &[u64],
+    ) -> HashMap<u64, Arc<CodeSymbol>> {
+        let map = file.and_then(|file| file.read().ok());
+        self.jit(map.as_ref(), addresses)
+    }
+
+    /// How many distinct addresses have no name, by reason.
+    #[must_use]
+    pub const fn unnamed(&self) -> &BTreeMap<&'static str, u64> {
+        &self.unnamed
+    }
+
+    /// How many distinct addresses have a name but no source line, though their file has debug
+    /// info, by reason.
+    #[must_use]
+    pub const fn partial(&self) -> &BTreeMap<&'static str, u64> {
+        &self.partial
+    }
+
+    fn answer(&mut self, symbols: Vec<(u64, Arc<CodeSymbol>)>) -> HashMap<u64, Arc<CodeSymbol>> {
+        for (_, symbol) in &symbols {
+            if let Some(reason) = symbol.reason {
+                let counts = match symbol.named {
+                    true => &mut self.partial,
+                    false => &mut self.unnamed,
+                };
+                *counts.entry(reason.name()).or_default() += 1;
+            }
+        }
+        symbols.into_iter().collect()
+    }
+}
+
+fn unnamed(object: &Object, addresses: &[u64], reason: Reason) -> Vec<(u64, Arc<CodeSymbol>)> {
+    let module = object.name();
+    let symbol = |&address| {
+        let symbol = CodeSymbol::unnamed(&module, address, reason);
+        (address, Arc::new(symbol))
+    };
+    addresses.iter().map(symbol).collect()
+}
+
+/// Addresses of JIT code mean nothing beyond the run, so all of it has one name.
+fn jit_unnamed(address: u64, reason: Reason) -> CodeSymbol {
+    CodeSymbol {
+        functions: vec![Function::named(JIT)],
+        ..CodeSymbol::unnamed(JIT, address, reason)
+    }
+}
+
+#[cfg(test)]
+#[path = "user_tests.rs"]
+mod tests;

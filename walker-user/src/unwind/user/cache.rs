@@ -1,0 +1,116 @@
+//! The rules of the addresses met last. A hit spares the search for an entry and the run of its
+//! program, and is why walks are fast.
+
+use super::{rule::Rule, walk::ModuleId};
+
+/// How many rules are kept. The code that a machine spends its time in has fewer call sites.
+const ENTRIES: usize = 8192;
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    address: u64,
+    module: ModuleId,
+    rule: Rule,
+}
+
+/// What no walk has asked for: the module of an entry that was never written says nothing, but a
+/// rule for it is right nevertheless, as no code is at this address.
+const EMPTY: Entry = Entry {
+    address: u64::MAX,
+    module: ModuleId(u32::MAX),
+    rule: Rule::NoInfo,
+};
+
+/// A direct-mapped cache: each address has one place, and the last one wins it.
+#[derive(Debug)]
+pub(super) struct RuleCache {
+    entries: Box<[Entry]>,
+    hits: u64,
+    misses: u64,
+}
+
+impl RuleCache {
+    pub(super) fn new() -> Self {
+        Self {
+            entries: vec![EMPTY; ENTRIES].into_boxed_slice(),
+            hits: 0,
+            misses: 0,
+        }
+    }
+
+    #[inline]
+    fn index(module: ModuleId, address: u64) -> usize {
+        // Fibonacci hashing; the upper bits are the good ones.
+        let key = address ^ (u64::from(module.0) << 40);
+        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (hash >> (u64::BITS - ENTRIES.ilog2())) as usize
+    }
+
+    /// The rule for a link-time address of an object.
+    #[inline]
+    pub(super) fn get(&mut self, module: ModuleId, address: u64) -> Option<Rule> {
+        let entry = self.entries.get(Self::index(module, address))?;
+        if entry.address == address && entry.module == module {
+            self.hits += 1;
+            Some(entry.rule)
+        } else {
+            self.misses += 1;
+            None
+        }
+    }
+
+    /// Keeps a rule.
+    pub(super) fn put(&mut self, module: ModuleId, address: u64, rule: Rule) {
+        if let Some(entry) = self.entries.get_mut(Self::index(module, address)) {
+            *entry = Entry {
+                address,
+                module,
+                rule,
+            };
+        }
+    }
+
+    pub(super) fn hits(&self) -> u64 {
+        self.hits
+    }
+
+    pub(super) fn misses(&self) -> u64 {
+        self.misses
+    }
+}
+
+const _: () = {
+    assert!(ENTRIES.is_power_of_two());
+    assert!(size_of::<Entry>() <= 32);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::{ENTRIES, RuleCache};
+    use crate::unwind::user::{rule::Rule, walk::ModuleId};
+
+    #[test]
+    fn a_rule_is_found_for_its_own_module_and_address_only() {
+        let mut cache = RuleCache::new();
+        assert_eq!(cache.get(ModuleId(1), 0x1000), None);
+        cache.put(ModuleId(1), 0x1000, Rule::Slow);
+        assert_eq!(cache.get(ModuleId(1), 0x1000), Some(Rule::Slow));
+        assert_eq!(cache.get(ModuleId(2), 0x1000), None);
+        assert_eq!(cache.get(ModuleId(1), 0x1001), None);
+        assert_eq!((cache.hits(), cache.misses()), (1, 3));
+    }
+
+    #[test]
+    fn the_last_rule_of_a_place_replaces_the_one_before() {
+        let mut cache = RuleCache::new();
+        for address in 0..4 * ENTRIES as u64 {
+            cache.put(ModuleId(7), address, Rule::Outermost);
+            assert_eq!(cache.get(ModuleId(7), address), Some(Rule::Outermost));
+        }
+        let kept = (0..4 * ENTRIES as u64)
+            .filter(|&address| cache.get(ModuleId(7), address).is_some())
+            .count();
+        assert!(kept <= ENTRIES, "{kept} rules in {ENTRIES} places");
+        assert!(kept > ENTRIES / 2, "{kept} of {ENTRIES} places are used");
+    }
+}

@@ -1,0 +1,139 @@
+//! The steps without unwind information: over a signal frame by its layout, by the frame pointer,
+//! and out of a jump through a bad pointer.
+//!
+//! Each demands all the proof that there is. If it is not there the walk ends, as an invented frame
+//! is worse than a missing one.
+
+use super::{
+    registers::{UserRegisters, dwarf},
+    stack::is_user_address,
+    walk::{CodeKind, UserCode, Walk},
+};
+use crate::unwind::{FrameSource, StopReason};
+
+/// Offset of the registers in the `struct ucontext` that the kernel puts behind the return address
+/// of a signal handler (`arch/x86/include/uapi/asm/sigcontext.h`, `asm-generic/ucontext.h`).
+const UCONTEXT_REGISTERS: u64 = 40;
+/// The DWARF numbers of those registers, in their order.
+const SIGCONTEXT_ORDER: [usize; 17] = [8, 9, 10, 11, 12, 13, 14, 15, 5, 4, 6, 3, 1, 0, 2, 7, 16];
+/// The words after them: the flags, then the selectors, of which `cs` is the lowest 16 bits and
+/// `ss` the highest.
+const SIGCONTEXT_FLAGS: u64 = UCONTEXT_REGISTERS + 17 * 8;
+const SIGCONTEXT_SELECTORS: u64 = SIGCONTEXT_FLAGS + 8;
+/// Flags that are defined: the lowest 22 bits. Bit 1 is always set.
+const FLAGS_MASK: u64 = (1 << 22) - 1;
+const FLAGS_ONE: u64 = 1 << 1;
+/// `__USER_CS` and `__USER_DS`.
+const USER_CS: u16 = 0x33;
+const USER_DS: u16 = 0x2b;
+/// The flags in `uc_flags` that the kernel knows (`arch/x86/include/uapi/asm/ucontext.h`).
+const UC_FLAGS: u64 = 0x7;
+
+impl<C: UserCode> Walk<'_, '_, C> {
+    /// Leaves code that has no unwind information.
+    #[cold]
+    pub(super) fn leave_unknown(&mut self, kind: CodeKind) -> Result<(), StopReason> {
+        if kind == CodeKind::Object
+            && let Some(registers) = self.signal_frame()
+        {
+            return self.go_to(registers, FrameSource::CfiSignal);
+        }
+        let registers = self.frame_pointer()?;
+        self.go_to(registers, FrameSource::FramePointer)
+    }
+
+    /// The registers in a signal frame, if that is what the stack pointer points to: the code is
+    /// then what the C library gave the kernel to return from a handler to (static musl has no
+    /// unwind information for it).
+    fn signal_frame(&mut self) -> Option<UserRegisters> {
+        let (ip, sp) = (self.registers.ip(), self.registers.sp());
+        if !self.interrupted() && self.code.follows_call(ip) == Some(true) {
+            return None;
+        }
+        let mut word = |offset: u64| self.stack.word(sp.checked_add(offset)?);
+        let uc_flags = word(0)?;
+        let flags = word(SIGCONTEXT_FLAGS)?;
+        let [cs0, cs1, _, _, _, _, ss0, ss1] = word(SIGCONTEXT_SELECTORS)?.to_le_bytes();
+        let plausible = uc_flags & !UC_FLAGS == 0
+            && flags & !FLAGS_MASK == 0
+            && flags & FLAGS_ONE != 0
+            && u16::from_le_bytes([cs0, cs1]) == USER_CS
+            && u16::from_le_bytes([ss0, ss1]) == USER_DS;
+        if !plausible {
+            return None;
+        }
+        let mut registers = UserRegisters::new(0, 0);
+        let mut offset = UCONTEXT_REGISTERS;
+        for number in SIGCONTEXT_ORDER {
+            registers.set(number, Some(word(offset)?));
+            offset += 8;
+        }
+        Some(registers)
+    }
+
+    /// The caller's registers by the frame pointer: it points to the caller's, and the return
+    /// address follows.
+    fn frame_pointer(&mut self) -> Result<UserRegisters, StopReason> {
+        let (ip, sp) = (self.registers.ip(), self.registers.sp());
+        let no_info = StopReason::NoUnwindInfo { ip };
+        let rbp = self.registers.get(dwarf::RBP).ok_or(no_info)?;
+        if rbp == 0 {
+            // The psABI has it zero in the outermost frame.
+            return Err(StopReason::OutermostFrame);
+        }
+        if rbp % 8 != 0 || rbp < sp || !is_user_address(rbp) {
+            return Err(no_info);
+        }
+        let return_slot = rbp + 8;
+        let Some(return_address) = self.stack.word(return_slot) else {
+            return Err(self.stack.missing(return_slot));
+        };
+        let Some(next) = self.stack.word(rbp) else {
+            return Err(self.stack.missing(rbp));
+        };
+        if return_address == 0 && next == 0 && !self.interrupted() {
+            return Err(StopReason::OutermostFrame);
+        }
+        if !self.is_return_address(return_address, |follows| follows != Some(false)) {
+            return Err(StopReason::BadReturnAddress { ip: return_address });
+        }
+        if next != 0 && next <= rbp && !self.has_rule(return_address) {
+            return Err(no_info);
+        }
+        let mut caller = UserRegisters::new(return_address, return_slot + 8);
+        caller.set(dwarf::RBP, Some(next));
+        Ok(caller)
+    }
+
+    /// Leaves an instruction pointer that is in no code: what called through a bad pointer, if the
+    /// topmost word of the stack proves that it was a call.
+    #[cold]
+    pub(super) fn leave_bad_jump(&mut self) -> Result<(), StopReason> {
+        let (ip, sp) = (self.registers.ip(), self.registers.sp());
+        let unmapped = StopReason::Unmapped { ip };
+        let return_address = self.stack.word(sp).ok_or(unmapped)?;
+        if !self.is_return_address(return_address, |follows| follows == Some(true)) {
+            return Err(unmapped);
+        }
+        let mut caller = self.registers;
+        caller.forget_caller_saved();
+        caller.set(dwarf::RA, Some(return_address));
+        caller.set(dwarf::RSP, Some(sp.wrapping_add(8)));
+        // The word may also be left from before, if it was a jump and not a call.
+        self.reliable = false;
+        self.go_to(caller, FrameSource::Scan)
+    }
+
+    /// Whether this is in code, and `accept` takes what is known of the bytes before it.
+    fn is_return_address(
+        &mut self,
+        address: u64,
+        accept: impl FnOnce(Option<bool>) -> bool,
+    ) -> bool {
+        is_user_address(address)
+            && address
+                .checked_sub(1)
+                .is_some_and(|call| self.code.code_at(call).is_some())
+            && accept(self.code.follows_call(address))
+    }
+}

@@ -1,0 +1,132 @@
+//! The short form of a row, as it is kept for the next time: what almost every function needs,
+//! and a note of what the others are.
+//!
+//! A row that does not fit exactly is [`Rule::Slow`], and evaluated in `row` each time.
+
+use gimli::{CfaRule, RegisterRule};
+
+use super::{
+    registers::{UserRegisters, dwarf},
+    stack::StackReader,
+    tables::Row,
+};
+use crate::unwind::StopReason;
+
+/// The callee-saved registers besides the stack pointer, which the short form has room for.
+const SAVED: [usize; 6] = [
+    dwarf::RBP,
+    dwarf::RBX,
+    dwarf::R12,
+    dwarf::R12 + 1,
+    dwarf::R12 + 2,
+    dwarf::R15,
+];
+
+/// What the unwind information of one address amounts to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// A return address below the CFA, and registers saved beside it.
+    Call(CallRule),
+    /// The return address is undefined: there is no caller.
+    Outermost,
+    /// The row has to be evaluated.
+    Slow,
+    /// There is none.
+    NoInfo,
+    /// It is malformed.
+    Malformed,
+}
+
+/// The frame of an ordinary function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CallRule {
+    /// The CFA, from the register it is based on.
+    cfa_offset: i32,
+    /// Whether that is the frame pointer rather than the stack pointer.
+    frame_pointer: bool,
+    /// Where each of [`SAVED`] is, in words from the CFA; 0 if it still holds.
+    slots: [i8; SAVED.len()],
+}
+
+impl Rule {
+    /// The short form of a row.
+    pub(super) fn of(row: &Row<'_, '_>) -> Self {
+        if usize::from(row.return_column.0) != dwarf::RA || row.signal {
+            return Self::Slow;
+        }
+        if let Some(RegisterRule::Undefined) = row.rules.register(row.return_column) {
+            return Self::Outermost;
+        }
+        call_rule(row).map_or(Self::Slow, Self::Call)
+    }
+}
+
+/// The row as the frame of an ordinary function, if that is all it says.
+fn call_rule(row: &Row<'_, '_>) -> Option<CallRule> {
+    let CfaRule::RegisterAndOffset { register, offset } = *row.rules.cfa() else {
+        return None;
+    };
+    let frame_pointer = match usize::from(register.0) {
+        dwarf::RSP => false,
+        dwarf::RBP => true,
+        _ => return None,
+    };
+    let cfa_offset = i32::try_from(offset).ok()?;
+    let mut slots = [0; SAVED.len()];
+    let mut has_return_address = false;
+    for (register, rule) in row.rules.registers() {
+        let number = usize::from(register.0);
+        let saved = SAVED.iter().position(|&saved| saved == number);
+        match (number, rule) {
+            (dwarf::COUNT.., _) | (dwarf::RSP, RegisterRule::ValOffset(0)) => {}
+            (dwarf::RA, RegisterRule::Offset(-8)) => has_return_address = true,
+            (_, RegisterRule::SameValue) if saved.is_some() => {}
+            (_, RegisterRule::Offset(offset)) if offset % 8 == 0 && *offset != 0 => {
+                *slots.get_mut(saved?)? = i8::try_from(offset / 8).ok()?;
+            }
+            _ => return None,
+        }
+    }
+    has_return_address.then_some(CallRule {
+        cfa_offset,
+        frame_pointer,
+        slots,
+    })
+}
+
+impl CallRule {
+    /// Turns the registers into those of the caller. They are of no use if this fails.
+    #[inline]
+    pub(super) fn step(
+        &self,
+        registers: &mut UserRegisters,
+        stack: &mut StackReader<'_>,
+    ) -> Result<(), StopReason> {
+        let base = if self.frame_pointer {
+            let ip = registers.ip();
+            let value = registers.get(dwarf::RBP);
+            value.ok_or(StopReason::MissingRegister { ip })?
+        } else {
+            registers.sp()
+        };
+        let cfa = base.wrapping_add_signed(i64::from(self.cfa_offset));
+        let return_slot = cfa.wrapping_sub(8);
+        let Some(return_address) = stack.word(return_slot) else {
+            return Err(stack.missing(return_slot));
+        };
+        registers.forget_caller_saved();
+        for (&number, &slot) in SAVED.iter().zip(&self.slots) {
+            if slot != 0 {
+                let address = cfa.wrapping_add_signed(i64::from(slot) * 8);
+                registers.set(number, stack.word(address));
+            }
+        }
+        registers.set(dwarf::RSP, Some(cfa));
+        registers.set(dwarf::RA, Some(return_address));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "rule_tests.rs"]
+mod tests;

@@ -1,0 +1,5 @@
+//! Tests of whole walks.
+
+mod process;
+mod program;
+mod real;

@@ -1,0 +1,331 @@
+//! The user side of samples: from registers and copied bytes to frames that outlive the process.
+//!
+//! Brings together what the layers below know: side-band records and `/proc` say what a process
+//! had mapped at the time of a sample, its files' tables say how to walk, and how far the walks
+//! read says how much has to be copied. Addresses are not named here.
+
+mod code;
+mod tables;
+
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use rustc_hash::FxHashMap;
+use walker_common::{StackKind, wire::Registers};
+
+use self::{code::ProcessCode, tables::TableStore};
+use crate::{
+    aggregate::{Code, RawFrame},
+    capture::{
+        budget::Budgets,
+        object::Object as BpfObject,
+        record::Sample,
+        side_band_reader::{DEFAULT_PAGES, SideBandReader},
+    },
+    output::grouped,
+    process::{
+        objects::{Contents, ObjectId, Objects},
+        processes::{Follow, Processes},
+    },
+    resolve::UserFiles,
+    symbolize::{self, perf_map::PerfMapFile},
+    unwind::{
+        Frame, FrameSource, StopReason,
+        user::{
+            registers::UserRegisters,
+            stack::UserStack,
+            walk::{UserWalk, UserWalker},
+        },
+    },
+};
+
+/// The code segment of 64-bit user code, `__USER_CS`.
+const USER_CS: u64 = 0x33;
+/// How long to wait before a perf map is looked for again, in nanoseconds.
+const PERF_MAP_AGAIN_NS: u64 = 500_000_000;
+/// Most perf maps that are held open.
+const MAX_PERF_MAPS: usize = 1024;
+/// Most names of files that are not at hand.
+const MAX_NO_FILES: usize = 10_000;
+
+/// Names of mapped files that could not be opened.
+#[derive(Debug, Default)]
+struct NoFiles {
+    names: Vec<String>,
+    ids: FxHashMap<Vec<u8>, u32>,
+}
+
+impl NoFiles {
+    /// The number of a name. Past the bound all further names share one.
+    fn id(&mut self, name: &[u8]) -> u32 {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        let id = self.names.len() as u32;
+        if self.names.len() >= MAX_NO_FILES {
+            return id - 1;
+        }
+        let path = String::from_utf8_lossy(name);
+        let base = Path::new(&*path).file_name();
+        let base = base.map_or_else(|| path.clone(), |base| base.to_string_lossy());
+        self.names.push(base.into_owned());
+        self.ids.insert(name.to_vec(), id);
+        id
+    }
+}
+
+/// A process's perf map, or when it was last looked for.
+#[derive(Debug)]
+enum PerfMap {
+    Open(PerfMapFile),
+    Missing { looked_ns: u64 },
+}
+
+/// What became of the bytes and walks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UserCounters {
+    /// Walks.
+    pub walks: u64,
+    /// Bytes of user stacks that were copied for them.
+    pub bytes: u64,
+}
+
+/// Walks user stacks.
+#[derive(Debug)]
+pub struct UserSide {
+    side_band: Option<SideBandReader>,
+    processes: Processes,
+    objects: Objects,
+    tables: TableStore,
+    no_files: NoFiles,
+    perf_maps: FxHashMap<u32, PerfMap>,
+    walker: UserWalker,
+    frames: Vec<Frame>,
+    budgets: Budgets<u32>,
+    name_budgets: Budgets<[u8; 16]>,
+    new_budgets: Vec<(u32, u32)>,
+    new_name_budgets: Vec<([u8; 16], u32)>,
+    counters: UserCounters,
+}
+
+impl UserSide {
+    /// Nothing is known yet. Budgets stay below `budget_max` bytes.
+    #[must_use]
+    pub fn new(budget_max: u32) -> Self {
+        Self {
+            side_band: None,
+            processes: Processes::new(&Follow::All),
+            objects: Objects::new(),
+            tables: TableStore::default(),
+            no_files: NoFiles::default(),
+            perf_maps: FxHashMap::default(),
+            walker: UserWalker::new(),
+            frames: Vec::new(),
+            budgets: Budgets::new(budget_max),
+            name_budgets: Budgets::new(budget_max),
+            new_budgets: Vec::new(),
+            new_name_budgets: Vec::new(),
+            counters: UserCounters::default(),
+        }
+    }
+
+    /// Follows what processes map, from now on, on these CPUs: `targets` and what they fork, or all.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn follow(&mut self, cpus: &[u32], targets: Option<Vec<u32>>) -> anyhow::Result<()> {
+        let reader = SideBandReader::open(cpus, DEFAULT_PAGES)
+            .context("cannot follow which files processes map")?;
+        self.side_band = Some(reader);
+        let follow = targets.map_or(Follow::All, Follow::Only);
+        self.processes = Processes::new(&follow);
+        self.processes.read_running();
+        Ok(())
+    }
+
+    /// Walks the user stack of a sample and appends its frames, leaf first; returns why the walk
+    /// ended, or `None` if the sample has no user side.
+    pub fn walk(&mut self, sample: &Sample<'_>, raw: &mut Vec<RawFrame>) -> Option<StopReason> {
+        let registers = sample.user_registers()?;
+        let header = sample.header();
+        if let Some(side_band) = &mut self.side_band {
+            for record in side_band.read_until(header.time_ns) {
+                self.processes.apply(&record);
+            }
+        }
+        let Ok(space) = self.processes.space(header.pid, header.time_ns) else {
+            raw.push(RawFrame::User {
+                code: Code::Unmapped,
+                address: registers.ip,
+                lookup: registers.ip,
+            });
+            return Some(StopReason::Unmapped { ip: registers.ip });
+        };
+        let mut code = ProcessCode::new(header.pid, space, &mut self.objects, &mut self.tables);
+        self.frames.clear();
+        let copy = sample.user_stack();
+        let walk = if registers.cs & 0xffff == USER_CS {
+            let stack = UserStack {
+                segment: copy.map_or_else(Default::default, |copy| copy.segment),
+                cut_by_budget: copy.is_some_and(|copy| copy.cut_by_budget),
+            };
+            let registers = UserRegisters::from(&registers);
+            self.walker
+                .walk(&mut code, &registers, &stack, &mut self.frames)
+        } else {
+            self.frames.push(interrupted(&registers));
+            UserWalk {
+                stop: StopReason::NoUnwindInfo { ip: registers.ip },
+                bytes_used: 0,
+            }
+        };
+        let mut in_memory = false;
+        for frame in &self.frames {
+            let lookup = frame.lookup_address();
+            let (holder, address) = code.code(lookup, &mut self.no_files);
+            in_memory |= holder == Code::Memory;
+            raw.push(RawFrame::User {
+                code: holder,
+                address: address.wrapping_add(frame.ip.wrapping_sub(lookup)),
+                lookup: address,
+            });
+        }
+        if in_memory {
+            self.find_perf_map(header.pid, header.time_ns);
+        }
+        if let Some(copy) = copy {
+            let copied = copy.segment.bytes.len() as u32;
+            let truncated = matches!(walk.stop, StopReason::Truncated { .. });
+            self.counters.walks += 1;
+            self.counters.bytes += u64::from(copied);
+            self.learn(header.pid, header.comm, copied, walk.bytes_used, truncated);
+        }
+        Some(walk.stop)
+    }
+
+    fn learn(&mut self, pid: u32, comm: [u8; 16], copied: u32, used: u32, truncated: bool) {
+        if let Some(budget) = self.budgets.learn(pid, copied, used, truncated) {
+            self.new_budgets.push((pid, budget));
+        }
+        if let Some(budget) = self.name_budgets.learn(comm, copied, used, truncated) {
+            self.new_name_budgets.push((comm, budget));
+        }
+    }
+
+    /// Opens the perf map of a process while that lives, as it may be gone when names are needed.
+    fn find_perf_map(&mut self, pid: u32, now_ns: u64) {
+        match self.perf_maps.get(&pid) {
+            Some(PerfMap::Open(_)) => return,
+            Some(PerfMap::Missing { looked_ns })
+                if now_ns.saturating_sub(*looked_ns) < PERF_MAP_AGAIN_NS =>
+            {
+                return;
+            }
+            _ => {}
+        }
+        if self.perf_maps.len() >= MAX_PERF_MAPS && !self.perf_maps.contains_key(&pid) {
+            return;
+        }
+        let map = match PerfMapFile::open(pid) {
+            Ok(file) => PerfMap::Open(file),
+            Err(_) => PerfMap::Missing { looked_ns: now_ns },
+        };
+        self.perf_maps.insert(pid, map);
+    }
+
+    /// To be called when samples were handled: hands new budgets to the BPF programs and keeps the
+    /// side-band buffers empty.
+    ///
+    /// # Errors
+    /// If a BPF map cannot be written.
+    pub fn after_samples(&mut self, object: &mut BpfObject) -> anyhow::Result<()> {
+        for (pid, budget) in self.new_budgets.drain(..) {
+            object.set_budget(pid, budget)?;
+        }
+        for (name, budget) in self.new_name_budgets.drain(..) {
+            object.set_name_budget(name, budget)?;
+        }
+        if let Some(side_band) = &mut self.side_band {
+            side_band.read();
+        }
+        Ok(())
+    }
+
+    /// What became of the bytes and walks.
+    #[must_use]
+    pub const fn counters(&self) -> UserCounters {
+        self.counters
+    }
+
+    /// What else is worth knowing.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let UserCounters { walks, bytes } = self.counters;
+        if walks > 0 {
+            notes.push(format!(
+                "copied   {} bytes of user stack a sample",
+                grouped(bytes / walks)
+            ));
+        }
+        notes
+    }
+}
+
+impl UserFiles for UserSide {
+    fn object(&mut self, id: ObjectId) -> Result<Arc<symbolize::Object>, String> {
+        let path = self.objects.get(id).path().to_owned();
+        let file = self
+            .objects
+            .contents(id)
+            .ok()
+            .and_then(|contents| match &*contents {
+                Contents::File(file) => file.try_clone().ok(),
+                Contents::Memory(bytes) => in_a_file(bytes).ok(),
+            });
+        match file {
+            Some(file) => Ok(Arc::new(symbolize::Object { file, path })),
+            None => {
+                let name = path.file_name().unwrap_or(path.as_os_str());
+                Err(name.to_string_lossy().into_owned())
+            }
+        }
+    }
+
+    fn name(&self, no_file: u32) -> &str {
+        self.no_files
+            .names
+            .get(no_file as usize)
+            .map_or("[unknown]", String::as_str)
+    }
+
+    fn perf_map(&self, pid: u32) -> Option<&PerfMapFile> {
+        match self.perf_maps.get(&pid)? {
+            PerfMap::Open(file) => Some(file),
+            PerfMap::Missing { .. } => None,
+        }
+    }
+}
+
+/// The bytes in a file without a name, for a reader that wants a file.
+fn in_a_file(bytes: &[u8]) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+/// The interrupted frame alone.
+fn interrupted(registers: &Registers) -> Frame {
+    Frame {
+        ip: registers.ip,
+        sp: registers.sp,
+        stack: StackKind::User,
+        source: FrameSource::UserRegs,
+        reliable: true,
+    }
+}
