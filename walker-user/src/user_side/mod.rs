@@ -5,6 +5,7 @@
 //! read says how much has to be copied. Addresses are not named here.
 
 mod code;
+mod memory;
 mod tables;
 
 use std::{
@@ -18,7 +19,7 @@ use anyhow::Context as _;
 use rustc_hash::FxHashMap;
 use walker_common::{StackKind, wire::Registers};
 
-use self::{code::ProcessCode, tables::TableStore};
+use self::{code::ProcessCode, memory::ProcessMemory, tables::TableStore};
 use crate::{
     aggregate::{Code, RawFrame},
     capture::{
@@ -102,6 +103,7 @@ pub struct UserSide {
     processes: Processes,
     objects: Objects,
     tables: TableStore,
+    memory: ProcessMemory,
     no_files: NoFiles,
     perf_maps: FxHashMap<u32, PerfMap>,
     walker: UserWalker,
@@ -122,6 +124,7 @@ impl UserSide {
             processes: Processes::new(&Follow::All),
             objects: Objects::new(),
             tables: TableStore::default(),
+            memory: ProcessMemory::default(),
             no_files: NoFiles::default(),
             perf_maps: FxHashMap::default(),
             walker: UserWalker::new(),
@@ -166,7 +169,13 @@ impl UserSide {
             });
             return Some(StopReason::Unmapped { ip: registers.ip });
         };
-        let mut code = ProcessCode::new(header.pid, space, &mut self.objects, &mut self.tables);
+        let mut code = ProcessCode::new(
+            header.pid,
+            space,
+            &mut self.objects,
+            &mut self.tables,
+            &mut self.memory,
+        );
         self.frames.clear();
         let copy = sample.user_stack();
         let walk = if registers.cs & 0xffff == USER_CS {

@@ -5,7 +5,9 @@
 //! is worse than a missing one.
 
 use super::{
+    call::follows_call,
     registers::{UserRegisters, dwarf},
+    rule::Rule,
     stack::is_user_address,
     walk::{CodeKind, UserCode, Walk},
 };
@@ -29,25 +31,85 @@ const USER_DS: u16 = 0x2b;
 /// The flags in `uc_flags` that the kernel knows (`arch/x86/include/uapi/asm/ucontext.h`).
 const UC_FLAGS: u64 = 0x7;
 
+/// How many words above the stack pointer are looked at for a caller of code that does not return.
+/// What starts programs and threads keeps less than that.
+const DEAD_END_WORDS: u64 = 64;
+
 impl<C: UserCode> Walk<'_, '_, C> {
-    /// Leaves code that has no unwind information.
+    /// Leaves code that has no unwind information; `rule` tells what its instructions told.
     #[cold]
-    pub(super) fn leave_unknown(&mut self, kind: CodeKind) -> Result<(), StopReason> {
+    pub(super) fn leave_unknown(&mut self, kind: CodeKind, rule: Rule) -> Result<(), StopReason> {
+        let ip = self.registers.ip();
+        let may_be_restorer = self.interrupted() || matches!(rule, Rule::Restorer | Rule::NoInfo);
         if kind == CodeKind::Object
+            && may_be_restorer
             && let Some(registers) = self.signal_frame()
         {
             return self.go_to(registers, FrameSource::CfiSignal);
+        }
+        if let Rule::Exit(call) = rule {
+            let mut registers = self.registers;
+            let result = call.step(&mut registers, &mut self.stack);
+            if let Err(stop @ StopReason::Truncated { .. }) = result {
+                return Err(stop);
+            }
+            if result.is_ok() && self.can_return_to(registers.ip()) {
+                return self.go_to(registers, FrameSource::Code);
+            }
+        }
+        if rule == Rule::NoReturn && self.is_dead_end()? {
+            return Err(StopReason::OutermostFrame);
+        }
+        if rule == Rule::Restorer {
+            return Err(StopReason::NoUnwindInfo { ip });
         }
         let registers = self.frame_pointer()?;
         self.go_to(registers, FrameSource::FramePointer)
     }
 
+    /// Whether nothing calls this code that does not return: the frame pointer is zero, as the
+    /// psABI has it in the outermost frame, and all that is close above on the stack and could be
+    /// a return address belongs to code that does not return either, as what starts a program.
+    fn is_dead_end(&mut self) -> Result<bool, StopReason> {
+        if self.interrupted() || self.registers.get(dwarf::RBP) != Some(0) {
+            return Ok(false);
+        }
+        let sp = self.registers.sp();
+        for number in 0..DEAD_END_WORDS {
+            let address = sp.wrapping_add(8 * number);
+            let Some(word) = self.stack.word(address) else {
+                return match self.stack.missing(address) {
+                    stop @ StopReason::Truncated { .. } => Err(stop),
+                    _ => Ok(true),
+                };
+            };
+            let returns = is_user_address(word)
+                && !matches!(
+                    self.rule_of_caller(word),
+                    None | Some(Rule::NoReturn | Rule::Outermost | Rule::NotCalled)
+                );
+            if returns {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether this can be a return address: code behind a call, or what returns from a signal
+    /// handler.
+    fn can_return_to(&mut self, address: u64) -> bool {
+        is_user_address(address)
+            && self
+                .rule_of_caller(address)
+                .is_some_and(|rule| rule != Rule::NotCalled)
+    }
+
     /// The registers in a signal frame, if that is what the stack pointer points to: the code is
     /// then what the C library gave the kernel to return from a handler to (static musl has no
     /// unwind information for it).
-    fn signal_frame(&mut self) -> Option<UserRegisters> {
+    pub(super) fn signal_frame(&mut self) -> Option<UserRegisters> {
         let (ip, sp) = (self.registers.ip(), self.registers.sp());
-        if !self.interrupted() && self.code.follows_call(ip) == Some(true) {
+        if !self.interrupted() && follows_call(self.code, ip) == Some(true) {
             return None;
         }
         let mut word = |offset: u64| self.stack.word(sp.checked_add(offset)?);
@@ -77,10 +139,6 @@ impl<C: UserCode> Walk<'_, '_, C> {
         let (ip, sp) = (self.registers.ip(), self.registers.sp());
         let no_info = StopReason::NoUnwindInfo { ip };
         let rbp = self.registers.get(dwarf::RBP).ok_or(no_info)?;
-        if rbp == 0 {
-            // The psABI has it zero in the outermost frame.
-            return Err(StopReason::OutermostFrame);
-        }
         if rbp % 8 != 0 || rbp < sp || !is_user_address(rbp) {
             return Err(no_info);
         }
@@ -97,7 +155,11 @@ impl<C: UserCode> Walk<'_, '_, C> {
         if !self.is_return_address(return_address, |follows| follows != Some(false)) {
             return Err(StopReason::BadReturnAddress { ip: return_address });
         }
-        if next != 0 && next <= rbp && !self.has_rule(return_address) {
+        let has_rule = matches!(
+            self.rule_of_caller(return_address),
+            Some(Rule::Call(_) | Rule::Slow | Rule::Outermost)
+        );
+        if next != 0 && next <= rbp && !has_rule {
             return Err(no_info);
         }
         let mut caller = UserRegisters::new(return_address, return_slot + 8);
@@ -134,6 +196,6 @@ impl<C: UserCode> Walk<'_, '_, C> {
             && address
                 .checked_sub(1)
                 .is_some_and(|call| self.code.code_at(call).is_some())
-            && accept(self.code.follows_call(address))
+            && accept(follows_call(self.code, address))
     }
 }

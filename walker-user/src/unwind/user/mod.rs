@@ -6,13 +6,17 @@
 //!
 //! [`tables`] finds the unwind information of an address and `rule` boils it down to what `cache`
 //! can keep; `row` and `expression` evaluate what does not fit. [`walk`] goes from frame to frame,
-//! `progress` keeps it from going in circles, and `fallback` has the steps for code without unwind
-//! information.
+//! `progress` keeps it from going in circles, and `call` from following what is no return address.
+//! `fallback` has the steps for code without unwind information, and `exit` the one that follows
+//! the code itself.
 
 mod cache;
+pub mod call;
+mod exit;
 mod expression;
 mod fallback;
 mod header;
+mod machine;
 mod progress;
 pub mod registers;
 mod row;

@@ -7,6 +7,8 @@ use walker_common::StackKind;
 
 use super::{
     cache::RuleCache,
+    call::follows_call,
+    exit::{Exit, ExitFinder, is_restorer},
     progress::Progress,
     registers::UserRegisters,
     row,
@@ -25,6 +27,11 @@ const BUDGET: u32 = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModuleId(pub u32);
 
+impl ModuleId {
+    /// Of code that is in no object that could be known again: nothing of it is remembered.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
 /// Where code comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CodeKind {
@@ -37,7 +44,7 @@ pub enum CodeKind {
 /// Code at an address of the walked process.
 #[derive(Debug, Clone, Copy)]
 pub struct CodeAt<'a> {
-    /// The object. Not looked at without `cfi`.
+    /// The object, or [`ModuleId::NONE`].
     pub module: ModuleId,
     /// The address in the object as it was linked.
     pub address: u64,
@@ -52,9 +59,9 @@ pub trait UserCode {
     /// The code at this address; `None` if it is in no executable mapping.
     fn code_at(&mut self, address: u64) -> Option<CodeAt<'_>>;
 
-    /// Whether the bytes before `address` can be a call instruction, so that it can be a return
-    /// address; `None` if they are not known.
-    fn follows_call(&mut self, address: u64) -> Option<bool>;
+    /// Copies the code from `address` on into `buffer`, and returns how many bytes of it are
+    /// known: none if the address is in no executable mapping, and no more than up to its end.
+    fn code_bytes(&mut self, address: u64, buffer: &mut [u8]) -> usize;
 }
 
 /// How a walk ended.
@@ -72,6 +79,7 @@ pub struct UserWalk {
 pub struct UserWalker {
     cache: RuleCache,
     context: RowContext,
+    exits: ExitFinder,
 }
 
 impl Default for UserWalker {
@@ -87,6 +95,7 @@ impl UserWalker {
         Self {
             cache: RuleCache::new(),
             context: RowContext::new_in(),
+            exits: ExitFinder::new(),
         }
     }
 
@@ -128,88 +137,14 @@ impl UserWalker {
             bytes_used: walk.stack.bytes_used(),
         }
     }
+}
 
-    /// The rule for a link-time address of an object.
-    #[inline]
-    fn rule(
-        &mut self,
-        module: ModuleId,
-        address: u64,
-        cfi: &CfiTables,
-        budget: &mut u32,
-    ) -> Result<Rule, NoRow> {
-        match self.cache.get(module, address) {
-            Some(rule) => Ok(rule),
-            None => self.look_up(module, address, cfi, budget),
-        }
-    }
-
-    #[cold]
-    fn look_up(
-        &mut self,
-        module: ModuleId,
-        address: u64,
-        cfi: &CfiTables,
-        budget: &mut u32,
-    ) -> Result<Rule, NoRow> {
-        let rule = match cfi.row(address, &mut self.context, budget) {
-            Ok(Some(row)) => Rule::of(&row),
-            Ok(None) => Rule::NoInfo,
-            Err(NoRow::Malformed) => Rule::Malformed,
-            // It says nothing of the code, so it is not remembered.
-            Err(NoRow::Budget) => return Err(NoRow::Budget),
-        };
-        self.cache.put(module, address, rule);
-        Ok(rule)
-    }
-
-    /// Turns the registers into those of the caller, by the unwind information for `code`. Returns
-    /// how they were found; `None` if there is no information, and then they are as they were.
-    #[inline]
-    fn step(
-        &mut self,
-        code: &CodeAt<'_>,
-        interrupted: bool,
-        registers: &mut UserRegisters,
-        stack: &mut StackReader<'_>,
-        budget: &mut u32,
-    ) -> Result<Option<FrameSource>, StopReason> {
-        let Some(cfi) = code.cfi else {
-            return Ok(None);
-        };
-        let bad = StopReason::BadUnwindInfo { ip: registers.ip() };
-        let rule = self.rule(code.module, code.address, cfi, budget);
-        match rule.map_err(|_| bad)? {
-            Rule::Call(call) => {
-                call.step(registers, stack)?;
-                Ok(Some(FrameSource::Cfi))
-            }
-            Rule::Outermost => Err(StopReason::OutermostFrame),
-            Rule::Malformed => Err(bad),
-            Rule::Slow => {
-                let row = cfi.row(code.address, &mut self.context, budget);
-                let row = row.ok().flatten().ok_or(bad)?;
-                row::step(&row, registers, stack, budget, interrupted).map(Some)
-            }
-            Rule::NoInfo if interrupted => Ok(None),
-            Rule::NoInfo => {
-                // What returns from a signal handler is never called: the handler's return address
-                // is its first instruction. Not every C library has unwind information for it from
-                // a byte earlier.
-                let start = code.address.wrapping_add(1);
-                let rule = self.rule(code.module, start, cfi, budget);
-                if rule.map_err(|_| bad)? != Rule::Slow {
-                    return Ok(None);
-                }
-                let row = cfi.row(start, &mut self.context, budget);
-                let row = row.ok().flatten().ok_or(bad)?;
-                if !row.signal {
-                    return Ok(None);
-                }
-                row::step(&row, registers, stack, budget, false).map(Some)
-            }
-        }
-    }
+/// What code is a part of.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    module: ModuleId,
+    address: u64,
+    kind: CodeKind,
 }
 
 /// The state between two frames.
@@ -261,27 +196,144 @@ impl<C: UserCode> Walk<'_, '_, C> {
         let frame = self.as_frame();
         // A call can be the last instruction of a function, so that what follows is another's.
         let lookup = if interrupted { ip } else { ip.wrapping_sub(1) };
-        let Some(code) = self.code.code_at(lookup) else {
+        let Some(place) = self.place(lookup) else {
             if !interrupted {
                 return Err(StopReason::Unmapped { ip });
             }
             frames.push(frame);
             return self.leave_bad_jump();
         };
+        let rule = self.rule(place, lookup, !interrupted);
+        if rule == Ok(Rule::NotCalled) {
+            // Not every C library's way back from a signal handler can be told by its code.
+            let Some(registers) = self.signal_frame() else {
+                return Err(StopReason::BadReturnAddress { ip });
+            };
+            frames.push(frame);
+            return self.go_to(registers, FrameSource::CfiSignal);
+        }
         frames.push(frame);
 
-        let kind = code.kind;
+        let bad = StopReason::BadUnwindInfo { ip };
         let mut registers = self.registers;
-        let step = self.walker.step(
-            &code,
-            interrupted,
+        match rule.map_err(|_| bad)? {
+            Rule::Call(call) => {
+                call.step(&mut registers, &mut self.stack)?;
+                self.go_to(registers, FrameSource::Cfi)
+            }
+            Rule::Outermost => Err(StopReason::OutermostFrame),
+            Rule::Malformed => Err(bad),
+            Rule::StackSwitch => Err(StopReason::StackSwitch { ip }),
+            Rule::Slow => self.evaluate(lookup),
+            Rule::SlowAfter => self.evaluate(ip),
+            Rule::Exit(_) | Rule::NoReturn | Rule::NoInfo | Rule::Restorer | Rule::NotCalled => {
+                self.leave_unknown(place.kind, rule.unwrap_or(Rule::NoInfo))
+            }
+        }
+    }
+
+    /// Leaves a frame by evaluating the row for the code at this address.
+    fn evaluate(&mut self, lookup: u64) -> Result<(), StopReason> {
+        let interrupted = self.interrupted();
+        let bad = StopReason::BadUnwindInfo {
+            ip: self.registers.ip(),
+        };
+        let code = self.code.code_at(lookup).ok_or(bad)?;
+        let context = &mut self.walker.context;
+        let row = match code.cfi {
+            Some(cfi) => cfi.row(code.address, context, &mut self.budget),
+            None => Ok(None),
+        };
+        let row = row.ok().flatten().ok_or(bad)?;
+        let mut registers = self.registers;
+        let source = row::step(
+            &row,
             &mut registers,
             &mut self.stack,
             &mut self.budget,
+            interrupted,
         )?;
-        match step {
-            Some(source) => self.go_to(registers, source),
-            None => self.leave_unknown(kind),
+        self.go_to(registers, source)
+    }
+
+    /// What the code at an address is a part of.
+    #[inline]
+    fn place(&mut self, lookup: u64) -> Option<Place> {
+        self.code.code_at(lookup).map(|code| Place {
+            module: code.module,
+            address: code.address,
+            kind: code.kind,
+        })
+    }
+
+    /// The rule for the code at `lookup`, which is at `place`. It is [`Rule::NotCalled`] if this
+    /// is `returned` to by what was called from there, and cannot be.
+    #[inline]
+    fn rule(&mut self, place: Place, lookup: u64, returned: bool) -> Result<Rule, NoRow> {
+        if place.module != ModuleId::NONE
+            && let Some(rule) = self.walker.cache.get(place.module, place.address, returned)
+        {
+            return Ok(rule);
+        }
+        self.look_up(place, lookup, returned)
+    }
+
+    #[cold]
+    fn look_up(&mut self, place: Place, lookup: u64, returned: bool) -> Result<Rule, NoRow> {
+        let (mut rule, signal) = self.row_rule(lookup)?;
+        let next = lookup.wrapping_add(1);
+        if returned && rule == Rule::NoInfo && self.row_rule(next)? == (Rule::Slow, true) {
+            // What returns from a signal handler is never called: the handler's return address
+            // is its first instruction. Not every C library has unwind information for it from
+            // a byte earlier.
+            rule = Rule::SlowAfter;
+        } else if rule == Rule::NoInfo {
+            let begin = if returned { next } else { lookup };
+            rule = if is_restorer(self.code, begin) {
+                Rule::Restorer
+            } else if returned && follows_call(self.code, next) == Some(false) {
+                Rule::NotCalled
+            } else {
+                let exits = &mut self.walker.exits;
+                match exits.find(self.code, begin, returned, place.kind, &mut self.budget) {
+                    Exit::Returns(call) => Rule::Exit(call),
+                    Exit::Never => Rule::NoReturn,
+                    Exit::Unknown => Rule::NoInfo,
+                }
+            };
+        } else if returned
+            // The outermost functions are entered by what looks like a call from nowhere.
+            && !(signal || rule == Rule::Outermost)
+            && follows_call(self.code, next) == Some(false)
+        {
+            rule = Rule::NotCalled;
+        }
+        if place.module != ModuleId::NONE {
+            let cache = &mut self.walker.cache;
+            cache.put(place.module, place.address, returned, rule);
+        }
+        Ok(rule)
+    }
+
+    /// The rule that the unwind information has for the code at `lookup`, and whether that is
+    /// called by the kernel to handle a signal.
+    fn row_rule(&mut self, lookup: u64) -> Result<(Rule, bool), NoRow> {
+        let Some(code) = self.code.code_at(lookup) else {
+            return Ok((Rule::NoInfo, false));
+        };
+        let Some(cfi) = code.cfi else {
+            return Ok((Rule::NoInfo, false));
+        };
+        if cfi.switches_stacks(code.address) {
+            return Ok((Rule::StackSwitch, false));
+        }
+        let context = &mut self.walker.context;
+        match cfi.row(code.address, context, &mut self.budget) {
+            Ok(Some(row)) => Ok((Rule::of(&row), row.signal)),
+            Ok(None) => Ok((Rule::NoInfo, false)),
+            Err(NoRow::Malformed) => Ok((Rule::Malformed, false)),
+            // It says nothing of the code, so it is not remembered.
+            Err(NoRow::Budget) => Err(NoRow::Budget),
         }
     }
 
@@ -321,17 +373,10 @@ impl<C: UserCode> Walk<'_, '_, C> {
         Ok(())
     }
 
-    /// Whether the code that returns to this address has unwind information for it.
-    pub(super) fn has_rule(&mut self, return_address: u64) -> bool {
-        let Some(code) = self.code.code_at(return_address.wrapping_sub(1)) else {
-            return false;
-        };
-        let Some(cfi) = code.cfi else {
-            return false;
-        };
-        let rule = self
-            .walker
-            .rule(code.module, code.address, cfi, &mut self.budget);
-        matches!(rule, Ok(Rule::Call(_) | Rule::Slow | Rule::Outermost))
+    /// The rule for the code that returns to this address; `None` if there is no code.
+    pub(super) fn rule_of_caller(&mut self, return_address: u64) -> Option<Rule> {
+        let lookup = return_address.checked_sub(1)?;
+        let place = self.place(lookup)?;
+        self.rule(place, lookup, true).ok()
     }
 }

@@ -265,7 +265,7 @@ fn every_instruction_of_some_work() {
     }
 }
 
-/// The PLT of a static program has no unwind information. Nothing may be made up there.
+/// The PLT of a static program has no unwind information, but its code tells the way out.
 #[test]
 fn every_instruction_of_static_work() {
     let options = ["-O3", "-DSTEPS=400", "-static", "-DNO_BACKTRACE"];
@@ -279,19 +279,12 @@ fn every_instruction_of_static_work() {
             // It moves the stack pointer in assembly that says nothing of it.
             continue;
         }
-        if walk.stop.is_complete() {
-            assert_eq!(names.last(), Some(&"_start"), "{names:?}");
-            assert!(names.contains(&"main"), "{names:?}");
-        } else {
-            assert_eq!(frames.len(), 1, "{names:?}");
-            assert_eq!(walk.stop, StopReason::NoUnwindInfo { ip: frames[0].ip });
-            in_plt += 1;
-        }
+        assert_eq!(walk.stop, StopReason::OutermostFrame, "{names:?}");
+        assert_eq!(names.last(), Some(&"_start"), "{names:?}");
+        assert!(names.contains(&"main"), "{names:?}");
+        in_plt += u32::from(frames[1].source == FrameSource::Code);
     }
-    assert!(
-        in_plt > 0 && in_plt * 20 < process.samples.len(),
-        "{in_plt}"
-    );
+    assert!(in_plt > 0);
 }
 
 #[test]

@@ -1,0 +1,455 @@
+//! What some instructions do to the stack pointer and to the registers that a caller wants back,
+//! without knowing what is in either: every value is told by where it came from.
+//!
+//! What is assumed of the code is what compilers and people keep to: a call returns with the stack
+//! pointer and the callee-saved registers as they were, and nothing but the function's own pushes
+//! and stores through the stack or frame pointer writes its frame. Which instructions are run is
+//! decided by `exit`.
+
+use iced_x86::{
+    Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
+};
+
+use super::rule::{CallRule, LOST, SAVED};
+
+/// Numbers of registers as instructions encode them.
+const RCX: usize = 1;
+const RSP: usize = 4;
+const RBP: usize = 5;
+const R11: usize = 11;
+const REGISTERS: usize = 16;
+/// The callee-saved registers, in the order of [`SAVED`].
+const CALLEE_SAVED: [usize; SAVED.len()] = [RBP, 3, 12, 13, 14, 15];
+
+/// How many stores of known values are remembered.
+const MAX_STORES: usize = 24;
+
+/// What a register or a word of memory holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Value {
+    Unknown,
+    /// What this register held in the beginning, and some more.
+    Register {
+        number: usize,
+        offset: i64,
+    },
+    /// What was in memory in the beginning, where a register pointed to.
+    Memory {
+        number: usize,
+        offset: i64,
+    },
+}
+
+/// Where a word is: from what a register held in the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Slot {
+    number: usize,
+    offset: i64,
+}
+
+/// Why a path of instructions ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It returns to the caller, by this rule.
+    Returns(CallRule),
+    /// It never returns, or this is the next function.
+    Never,
+    /// It does what cannot be followed.
+    Unknown,
+}
+
+/// The registers, and what was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Machine {
+    registers: [Value; REGISTERS],
+    stores: [Option<(Slot, Value)>; MAX_STORES],
+    /// Words that were overwritten, from where the stack pointer was on.
+    above_sp: u64,
+    /// The same around where the frame pointer was.
+    around_bp: u64,
+    /// Whether a call was made with the stack pointer, modulo 16, where it was in the beginning,
+    /// and 8 bytes off.
+    calls: [bool; 2],
+    /// Whether the last instruction was a call.
+    after_call: bool,
+    /// Whether it gave back a part of the stack.
+    released: bool,
+}
+
+impl Machine {
+    /// In the beginning; right behind a call if it is `returned` to.
+    pub(super) fn new(returned: bool) -> Self {
+        Self {
+            registers: std::array::from_fn(|number| Value::Register { number, offset: 0 }),
+            stores: [None; MAX_STORES],
+            above_sp: 0,
+            around_bp: 0,
+            calls: [returned, false],
+            after_call: returned,
+            released: false,
+        }
+    }
+
+    /// Runs an instruction, other than jumps.
+    pub(super) fn run(
+        &mut self,
+        instruction: &Instruction,
+        infos: &mut InstructionInfoFactory,
+    ) -> Result<(), End> {
+        let after_call = std::mem::take(&mut self.after_call);
+        self.released = false;
+        match instruction.mnemonic() {
+            // Compilers pad between functions, and hardly ever behind a call that returns.
+            Mnemonic::Nop | Mnemonic::Endbr64 if after_call => return Err(End::Never),
+            Mnemonic::Hlt | Mnemonic::Int3 | Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 => {
+                return Err(End::Never);
+            }
+            Mnemonic::Nop | Mnemonic::Endbr64 | Mnemonic::Cmp | Mnemonic::Test => {}
+            Mnemonic::Push => self.push(instruction)?,
+            Mnemonic::Pop => self.pop(instruction)?,
+            Mnemonic::Leave => {
+                let frame = self.registers[RBP];
+                self.registers[RBP] = self.load(frame);
+                self.registers[RSP] = shifted(frame, 8);
+                self.released = true;
+            }
+            Mnemonic::Mov if is_whole_move(instruction) => self.move_word(instruction)?,
+            Mnemonic::Lea if is_register(instruction, 0) => {
+                let value = self.address(instruction);
+                self.write(instruction.op0_register(), value);
+                self.released = instruction.op0_register() == Register::RSP;
+            }
+            Mnemonic::Add | Mnemonic::Sub if is_register(instruction, 0) => {
+                let register = instruction.op0_register();
+                let value = match immediate(instruction) {
+                    Some(by) if instruction.mnemonic() == Mnemonic::Add => {
+                        shifted(self.read(register), by)
+                    }
+                    Some(by) => shifted(self.read(register), by.wrapping_neg()),
+                    None => Value::Unknown,
+                };
+                self.write(register, value);
+                self.released =
+                    register == Register::RSP && instruction.mnemonic() == Mnemonic::Add;
+            }
+            Mnemonic::Call => self.call(instruction)?,
+            Mnemonic::Syscall => {
+                self.registers[0] = Value::Unknown;
+                self.registers[RCX] = Value::Unknown;
+                self.registers[R11] = Value::Unknown;
+            }
+            Mnemonic::Ret => return Err(self.leave(instruction.immediate16())),
+            Mnemonic::Enter | Mnemonic::Retf | Mnemonic::Iretq | Mnemonic::Sysretq => {
+                return Err(End::Unknown);
+            }
+            _ => self.other(instruction, infos)?,
+        }
+        Ok(())
+    }
+
+    /// Goes through a jump.
+    pub(super) fn pass_jump(&mut self) {
+        self.after_call = false;
+        self.released = false;
+    }
+
+    /// How it ends if it jumps to where `jump` reads from, which cannot be followed.
+    pub(super) fn jump(&self, jump: &Instruction) -> End {
+        // Through a fixed place goes what a linker or a compiler makes to get into another
+        // function, and what is not in the middle of one. Else it could be a `switch`, if the
+        // stack was not given back just before.
+        let fixed = jump.op0_kind() == OpKind::Memory && jump.memory_base() == Register::RIP;
+        if fixed || self.released {
+            self.leave(0)
+        } else {
+            End::Unknown
+        }
+    }
+
+    /// How it ends at a return that takes `popped` bytes off the stack besides the address.
+    fn leave(&self, popped: u16) -> End {
+        let Value::Register { number, offset } = self.registers[RSP] else {
+            return End::Unknown;
+        };
+        let slot = Slot { number, offset };
+        let frame_pointer = match number {
+            RSP => false,
+            RBP => true,
+            _ => return End::Unknown,
+        };
+        if self.load(self.registers[RSP]) != (Value::Memory { number, offset }) {
+            return End::Unknown;
+        }
+        if !frame_pointer && self.calls[usize::from(offset.rem_euclid(16) >= 8)] {
+            // Where a function returns the stack pointer is 8 bytes off from where it makes
+            // calls. So the call was one that does not return, and this is what follows.
+            return End::Never;
+        }
+        let cfa = slot.offset.wrapping_add(8);
+        let Ok(cfa_offset) = i32::try_from(cfa) else {
+            return End::Unknown;
+        };
+        let (0, Ok(popped)) = (popped % 8, u8::try_from(popped / 8)) else {
+            return End::Unknown;
+        };
+        let slots = CALLEE_SAVED.map(|saved| match self.registers[saved] {
+            Value::Register { number, offset: 0 } if number == saved => 0,
+            Value::Memory { number, offset } if number == slot.number => {
+                let words = offset.wrapping_sub(cfa) / 8;
+                let words = i8::try_from(words).ok().filter(|words| *words < 0);
+                words.unwrap_or(LOST)
+            }
+            _ => LOST,
+        });
+        End::Returns(CallRule {
+            cfa_offset,
+            frame_pointer,
+            popped,
+            slots,
+        })
+    }
+
+    fn push(&mut self, push: &Instruction) -> Result<(), End> {
+        let value = if is_register(push, 0) {
+            self.read(push.op0_register())
+        } else {
+            Value::Unknown
+        };
+        let by = i64::from(push.stack_pointer_increment());
+        self.registers[RSP] = shifted(self.registers[RSP], by);
+        let value = if by == -8 { value } else { Value::Unknown };
+        self.store(self.registers[RSP], 8, value)
+    }
+
+    fn pop(&mut self, pop: &Instruction) -> Result<(), End> {
+        let from = self.registers[RSP];
+        let by = i64::from(pop.stack_pointer_increment());
+        self.registers[RSP] = shifted(from, by);
+        self.released = true;
+        if is_register(pop, 0) {
+            let value = self.load(from);
+            self.write(pop.op0_register(), value);
+            return Ok(());
+        }
+        if pop.op0_kind() == OpKind::Memory {
+            return self.store(self.address(pop), 8, Value::Unknown);
+        }
+        self.write(pop.op0_register(), Value::Unknown);
+        Ok(())
+    }
+
+    fn move_word(&mut self, mov: &Instruction) -> Result<(), End> {
+        if mov.op0_kind() == OpKind::Memory {
+            let value = self.read(mov.op1_register());
+            return self.store(self.address(mov), 8, value);
+        }
+        let value = if mov.op1_kind() == OpKind::Memory {
+            self.load(self.address(mov))
+        } else {
+            self.read(mov.op1_register())
+        };
+        self.write(mov.op0_register(), value);
+        Ok(())
+    }
+
+    fn call(&mut self, call: &Instruction) -> Result<(), End> {
+        let near = call.is_call_near();
+        if near && call.near_branch_target() == call.next_ip() {
+            // This only asks where it is.
+            self.registers[RSP] = shifted(self.registers[RSP], -8);
+            return self.store(self.registers[RSP], 8, Value::Unknown);
+        }
+        if !near && !call.is_call_near_indirect() {
+            return Err(End::Unknown);
+        }
+        for number in 0..REGISTERS {
+            if number != RSP && !CALLEE_SAVED.contains(&number) {
+                self.registers[number] = Value::Unknown;
+            }
+        }
+        if let Value::Register { number, offset } = self.registers[RSP] {
+            if number == RSP {
+                self.calls[usize::from(offset.rem_euclid(16) >= 8)] = true;
+            }
+            for store in &mut self.stores {
+                // The callee writes there.
+                store.take_if(|(slot, _)| slot.number == number && slot.offset < offset);
+            }
+        }
+        self.after_call = true;
+        Ok(())
+    }
+
+    /// Forgets whatever an instruction writes.
+    fn other(
+        &mut self,
+        instruction: &Instruction,
+        infos: &mut InstructionInfoFactory,
+    ) -> Result<(), End> {
+        let info = infos.info(instruction);
+        for memory in info.used_memory() {
+            if writes(memory.access()) {
+                let bytes = memory.memory_size().size();
+                self.store(self.used(memory), bytes, Value::Unknown)?;
+            }
+        }
+        for register in info.used_registers() {
+            if writes(register.access()) {
+                self.write(register.register(), Value::Unknown);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, register: Register) -> Value {
+        if register.is_gpr64() {
+            self.registers[register.number() % REGISTERS]
+        } else {
+            Value::Unknown
+        }
+    }
+
+    fn write(&mut self, register: Register, value: Value) {
+        if !register.is_gpr() {
+            return;
+        }
+        let value = if register.is_gpr64() {
+            value
+        } else {
+            Value::Unknown
+        };
+        self.registers[register.full_register().number() % REGISTERS] = value;
+    }
+
+    /// Where an instruction's operand is in memory.
+    fn address(&self, instruction: &Instruction) -> Value {
+        let plain = instruction.memory_index() == Register::None
+            && instruction.segment_prefix() == Register::None;
+        if plain {
+            let displacement = instruction.memory_displacement64();
+            shifted(
+                self.read(instruction.memory_base()),
+                displacement.cast_signed(),
+            )
+        } else {
+            Value::Unknown
+        }
+    }
+
+    fn used(&self, memory: &UsedMemory) -> Value {
+        let plain = memory.index() == Register::None
+            && !matches!(memory.segment(), Register::FS | Register::GS);
+        if plain {
+            let displacement = memory.displacement().cast_signed();
+            shifted(self.read(memory.base()), displacement)
+        } else {
+            Value::Unknown
+        }
+    }
+
+    fn load(&self, address: Value) -> Value {
+        let Value::Register { number, offset } = address else {
+            return Value::Unknown;
+        };
+        let slot = Slot { number, offset };
+        let stored = self.stores.iter().flatten().find(|(at, _)| *at == slot);
+        if let Some((_, value)) = stored {
+            return *value;
+        }
+        // Below the stack pointer is nothing that lasts.
+        let lasts = offset % 8 == 0 && (number == RBP || number == RSP && offset >= 0);
+        if !lasts || self.is_overwritten(slot) {
+            return Value::Unknown;
+        }
+        Value::Memory { number, offset }
+    }
+
+    fn store(&mut self, address: Value, bytes: usize, value: Value) -> Result<(), End> {
+        let Value::Register { number, offset } = address else {
+            return Ok(());
+        };
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX).clamp(1, 64);
+        let end = offset.wrapping_add(bytes);
+        for store in &mut self.stores {
+            store.take_if(|(slot, _)| {
+                slot.number == number && slot.offset < end && offset < slot.offset.saturating_add(8)
+            });
+        }
+        let mut word = offset.wrapping_sub(offset.rem_euclid(8));
+        while word < end {
+            self.overwrite(Slot {
+                number,
+                offset: word,
+            });
+            word = word.saturating_add(8);
+        }
+        if value == Value::Unknown {
+            return Ok(());
+        }
+        let free = self.stores.iter_mut().find(|store| store.is_none());
+        *free.ok_or(End::Unknown)? = Some((Slot { number, offset }, value));
+        Ok(())
+    }
+
+    fn is_overwritten(&self, slot: Slot) -> bool {
+        match (slot.number, bit(slot)) {
+            (RSP, Some(bit)) => self.above_sp & bit != 0,
+            (RBP, Some(bit)) => self.around_bp & bit != 0,
+            _ => false,
+        }
+    }
+
+    fn overwrite(&mut self, slot: Slot) {
+        match (slot.number, bit(slot)) {
+            (RSP, Some(bit)) => self.above_sp |= bit,
+            (RBP, Some(bit)) => self.around_bp |= bit,
+            _ => {}
+        }
+    }
+}
+
+/// The bit for a word in the masks of those that were overwritten. The words that are further away
+/// than there are bits are a function's variables.
+fn bit(slot: Slot) -> Option<u64> {
+    let first = if slot.number == RBP { -32 } else { 0 };
+    let index = (slot.offset / 8).checked_sub(first)?;
+    1_u64.checked_shl(u32::try_from(index).ok()?)
+}
+
+fn shifted(value: Value, by: i64) -> Value {
+    match value {
+        Value::Register { number, offset } => Value::Register {
+            number,
+            offset: offset.wrapping_add(by),
+        },
+        _ => Value::Unknown,
+    }
+}
+
+fn is_register(instruction: &Instruction, operand: u32) -> bool {
+    instruction.op_count() > operand
+        && instruction.op_kind(operand) == OpKind::Register
+        && instruction.op_register(operand).is_gpr64()
+}
+
+/// Whether this moves 64 bits between registers and memory.
+fn is_whole_move(mov: &Instruction) -> bool {
+    let memory = |operand| mov.op_kind(operand) == OpKind::Memory;
+    let [to, from] = [is_register(mov, 0), is_register(mov, 1)];
+    to && (from || memory(1)) || memory(0) && from
+}
+
+fn immediate(instruction: &Instruction) -> Option<i64> {
+    match instruction.op1_kind() {
+        OpKind::Immediate8to64 => Some(instruction.immediate8to64()),
+        OpKind::Immediate32to64 => Some(instruction.immediate32to64()),
+        _ => None,
+    }
+}
+
+fn writes(access: OpAccess) -> bool {
+    matches!(
+        access,
+        OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+    )
+}
