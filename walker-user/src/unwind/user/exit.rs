@@ -42,6 +42,8 @@ pub(super) enum Exit {
     Returns(CallRule),
     /// There is none: all ways were followed, and none returns.
     Never,
+    /// There is none: all ways leave the program or the thread.
+    Exits,
     /// It cannot be told.
     Unknown,
 }
@@ -102,6 +104,7 @@ impl ExitFinder {
         });
         let mut answer = None;
         let mut all_followed = true;
+        let mut all_exit = true;
         let mut next = 0;
         // The shortest ways come first.
         while let Some(way) = self.ways.get(next) {
@@ -115,13 +118,15 @@ impl ExitFinder {
                         break;
                     }
                 },
-                End::Never => {}
+                End::Exits => {}
+                End::Never => all_exit = false,
                 End::Unknown => all_followed = false,
             }
         }
         *budget -= (all - left) * INSTRUCTION_COST;
         match answer {
             Some(rule) => Exit::Returns(rule),
+            None if all_followed && all_exit => Exit::Exits,
             None if all_followed => Exit::Never,
             None => Exit::Unknown,
         }

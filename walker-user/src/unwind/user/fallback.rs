@@ -31,9 +31,11 @@ const USER_DS: u16 = 0x2b;
 /// The flags in `uc_flags` that the kernel knows (`arch/x86/include/uapi/asm/ucontext.h`).
 const UC_FLAGS: u64 = 0x7;
 
-/// How many words above the stack pointer are looked at for a caller of code that does not return.
-/// What starts programs and threads keeps less than that.
-const DEAD_END_WORDS: u64 = 64;
+/// How many words above the stack pointer are looked at for the code that started a program. What
+/// is between keeps less than that.
+const START_WORDS: u64 = 64;
+/// More arguments than a program that is not recognized may have.
+const MAX_ARGUMENTS: u64 = 256;
 
 impl<C: UserCode> Walk<'_, '_, C> {
     /// Leaves code that has no unwind information; `rule` tells what its instructions told.
@@ -57,7 +59,13 @@ impl<C: UserCode> Walk<'_, '_, C> {
                 return self.go_to(registers, FrameSource::Code);
             }
         }
-        if rule == Rule::NoReturn && self.is_dead_end()? {
+        let begins = match rule {
+            // Where a thread begins the frame pointer is zero, as the psABI has it.
+            Rule::Exits => !self.interrupted() && self.registers.get(dwarf::RBP) == Some(0),
+            Rule::NoReturn => self.is_outermost()?,
+            _ => false,
+        };
+        if begins {
             return Err(StopReason::OutermostFrame);
         }
         if rule == Rule::Restorer {
@@ -67,32 +75,55 @@ impl<C: UserCode> Walk<'_, '_, C> {
         self.go_to(registers, FrameSource::FramePointer)
     }
 
-    /// Whether nothing calls this code that does not return: the frame pointer is zero, as the
-    /// psABI has it in the outermost frame, and all that is close above on the stack and could be
-    /// a return address belongs to code that does not return either, as what starts a program.
-    fn is_dead_end(&mut self) -> Result<bool, StopReason> {
-        if self.interrupted() || self.registers.get(dwarf::RBP) != Some(0) {
+    /// Whether this code, which does not return, is what started the program or the thread. Then
+    /// the first word above on the stack that can be a return address is that of the code where
+    /// either begins: the program's is what the kernel's words are above, and the thread's leaves
+    /// it by a system call.
+    fn is_outermost(&mut self) -> Result<bool, StopReason> {
+        if self.interrupted() {
             return Ok(false);
         }
         let sp = self.registers.sp();
-        for number in 0..DEAD_END_WORDS {
+        for number in 0..START_WORDS {
             let address = sp.wrapping_add(8 * number);
-            let Some(word) = self.stack.word(address) else {
-                return match self.stack.missing(address) {
-                    stop @ StopReason::Truncated { .. } => Err(stop),
-                    _ => Ok(true),
-                };
-            };
-            let returns = is_user_address(word)
-                && !matches!(
-                    self.rule_of_caller(word),
-                    None | Some(Rule::NoReturn | Rule::Outermost | Rule::NotCalled)
-                );
-            if returns {
+            let word = self.needed(address)?;
+            let Some(word) = word else {
                 return Ok(false);
+            };
+            match self.rule_of_caller(word) {
+                None | Some(Rule::NotCalled) => {}
+                Some(Rule::Exits) => return Ok(true),
+                Some(Rule::NoReturn) => return self.is_first_stack(address.wrapping_add(8)),
+                Some(_) => return Ok(false),
             }
         }
-        Ok(true)
+        Ok(false)
+    }
+
+    /// Whether from here on the stack is what the kernel starts a program with: how many arguments
+    /// there are, pointers to them, and zero; or nothing, as none of this need be copied.
+    fn is_first_stack(&mut self, address: u64) -> Result<bool, StopReason> {
+        if self.stack.ends_at(address) {
+            return Ok(address.is_multiple_of(16));
+        }
+        let Some(count @ 1..MAX_ARGUMENTS) = self.needed(address)? else {
+            return Ok(false);
+        };
+        let end = address.wrapping_add(8 * (count + 1));
+        let first = self.needed(address.wrapping_add(8))?;
+        let points_up = first.is_some_and(|first| first > end && is_user_address(first));
+        Ok(address.is_multiple_of(16) && points_up && self.needed(end)? == Some(0))
+    }
+
+    /// A word of the stack; an error if it was not copied for its length.
+    fn needed(&mut self, address: u64) -> Result<Option<u64>, StopReason> {
+        match self.stack.word(address) {
+            Some(word) => Ok(Some(word)),
+            None => match self.stack.missing(address) {
+                stop @ StopReason::Truncated { .. } => Err(stop),
+                _ => Ok(None),
+            },
+        }
     }
 
     /// Whether this can be a return address: code behind a call, or what returns from a signal

@@ -54,6 +54,8 @@ pub(super) enum End {
     Returns(CallRule),
     /// It never returns, or this is the next function.
     Never,
+    /// It leaves the program or the thread by a system call.
+    Exits,
     /// It does what cannot be followed.
     Unknown,
 }
@@ -74,6 +76,8 @@ pub(super) struct Machine {
     after_call: bool,
     /// Whether it gave back a part of the stack.
     released: bool,
+    /// Whether it was a system call.
+    after_system_call: bool,
 }
 
 impl Machine {
@@ -87,6 +91,7 @@ impl Machine {
             calls: [returned, false],
             after_call: returned,
             released: false,
+            after_system_call: false,
         }
     }
 
@@ -97,10 +102,13 @@ impl Machine {
         infos: &mut InstructionInfoFactory,
     ) -> Result<(), End> {
         let after_call = std::mem::take(&mut self.after_call);
+        let after_system_call = std::mem::take(&mut self.after_system_call);
         self.released = false;
         match instruction.mnemonic() {
             // Compilers pad between functions, and hardly ever behind a call that returns.
             Mnemonic::Nop | Mnemonic::Endbr64 if after_call => return Err(End::Never),
+            // No user code may halt: it stands where a system call does not return.
+            Mnemonic::Hlt if after_system_call => return Err(End::Exits),
             Mnemonic::Hlt | Mnemonic::Int3 | Mnemonic::Ud0 | Mnemonic::Ud1 | Mnemonic::Ud2 => {
                 return Err(End::Never);
             }
@@ -137,6 +145,7 @@ impl Machine {
                 self.registers[0] = Value::Unknown;
                 self.registers[RCX] = Value::Unknown;
                 self.registers[R11] = Value::Unknown;
+                self.after_system_call = true;
             }
             Mnemonic::Ret => return Err(self.leave(instruction.immediate16())),
             Mnemonic::Enter | Mnemonic::Retf | Mnemonic::Iretq | Mnemonic::Sysretq => {
@@ -151,6 +160,7 @@ impl Machine {
     pub(super) fn pass_jump(&mut self) {
         self.after_call = false;
         self.released = false;
+        self.after_system_call = false;
     }
 
     /// How it ends if it jumps to where `jump` reads from, which cannot be followed.

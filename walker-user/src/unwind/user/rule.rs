@@ -40,6 +40,8 @@ pub(super) enum Rule {
     Exit(CallRule),
     /// There is none, and the code does not return.
     NoReturn,
+    /// There is none, and the code leaves the program or the thread by a system call.
+    Exits,
     /// There is none, and the code returns from a signal handler.
     Restorer,
     /// The row one byte further has to be evaluated: that of what returns from a signal handler.

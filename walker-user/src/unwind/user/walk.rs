@@ -205,12 +205,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
         };
         let rule = self.rule(place, lookup, !interrupted);
         if rule == Ok(Rule::NotCalled) {
-            // Not every C library's way back from a signal handler can be told by its code.
-            let Some(registers) = self.signal_frame() else {
-                return Err(StopReason::BadReturnAddress { ip });
-            };
-            frames.push(frame);
-            return self.go_to(registers, FrameSource::CfiSignal);
+            return self.leave_not_called(lookup, frame, frames);
         }
         frames.push(frame);
 
@@ -226,10 +221,35 @@ impl<C: UserCode> Walk<'_, '_, C> {
             Rule::StackSwitch => Err(StopReason::StackSwitch { ip }),
             Rule::Slow => self.evaluate(lookup),
             Rule::SlowAfter => self.evaluate(ip),
-            Rule::Exit(_) | Rule::NoReturn | Rule::NoInfo | Rule::Restorer | Rule::NotCalled => {
-                self.leave_unknown(place.kind, rule.unwrap_or(Rule::NoInfo))
+            rule => self.leave_unknown(place.kind, rule),
+        }
+    }
+
+    /// Leaves a return address that is behind no call.
+    #[cold]
+    fn leave_not_called(
+        &mut self,
+        lookup: u64,
+        frame: Frame,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), StopReason> {
+        // Not every C library's way back from a signal handler can be told by its code.
+        if let Some(registers) = self.signal_frame() {
+            frames.push(frame);
+            return self.go_to(registers, FrameSource::CfiSignal);
+        }
+        // Who makes a stack by hand puts an address there that nobody called from, and a zero
+        // above it.
+        if let Ok((Rule::Call(call), _)) = self.row_rule(lookup) {
+            let mut registers = self.registers;
+            if call.step(&mut registers, &mut self.stack).is_ok() && registers.ip() == 0 {
+                frames.push(frame);
+                return Err(StopReason::OutermostFrame);
             }
         }
+        Err(StopReason::BadReturnAddress {
+            ip: self.registers.ip(),
+        })
     }
 
     /// Leaves a frame by evaluating the row for the code at this address.
@@ -298,6 +318,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
                 match exits.find(self.code, begin, returned, place.kind, &mut self.budget) {
                     Exit::Returns(call) => Rule::Exit(call),
                     Exit::Never => Rule::NoReturn,
+                    Exit::Exits => Rule::Exits,
                     Exit::Unknown => Rule::NoInfo,
                 }
             };

@@ -214,7 +214,8 @@ fn signals_with_musl() {
     ];
     let program = Program::build("musl-gcc", "signals.c", &options);
     let process = program.run(&[]);
-    let (frames, _) = walk(&process, 0);
+    let (frames, stop) = walk(&process, 0);
+    assert_eq!(stop, StopReason::OutermostFrame);
     let mut names = own_names(&process, &frames);
     names.truncate(7);
     let wanted = [
