@@ -10,6 +10,7 @@ mod cfi;
 mod debug_file;
 mod error;
 mod facts;
+mod go_functions;
 mod header;
 mod notes;
 mod sections;

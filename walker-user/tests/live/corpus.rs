@@ -146,7 +146,7 @@ pub(crate) struct Verdict {
     pub(crate) right: u64,
     /// Walked to the end, before or after the program's own functions ran.
     pub(crate) outside: u64,
-    /// Ended early for want of bytes, and says so.
+    /// Ended early for want of bytes, or of another stack, and says so.
     pub(crate) short: u64,
     /// Ended early for another reason, and says so.
     pub(crate) broken: u64,
@@ -171,7 +171,8 @@ impl Verdict {
             let names: Vec<&str> = stack.user.iter().map(|name| name_of(name)).collect();
             let in_own = names.iter().any(|name| own.contains(name));
             let matches = chains.0.iter().any(|chain| is_chain(&names, chain, &own));
-            let place = if stack.stop == "truncated" {
+            // Where Go switches stacks the rest is on another one, which is not copied.
+            let place = if ["truncated", "stack-switch"].contains(&&*stack.stop) {
                 &mut verdict.short
             } else if !stack.complete {
                 &mut verdict.broken
