@@ -15,6 +15,8 @@ use rustc_hash::FxHashMap;
 
 /// Most processes whose memory is held open. It does not keep them, or their memory, alive.
 const MAX_OPEN: usize = 64;
+/// How many answers are kept for when a process is gone.
+const MAX_KEPT: usize = 1024;
 /// How long to wait for bytes. They take some microseconds.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// How many threads may get stuck. Then no more memory is read.
@@ -87,17 +89,29 @@ impl Files {
 pub(super) struct ProcessMemory {
     reader: Option<Reader>,
     stuck: u32,
+    /// What was read last, by process and address. The last samples of a process are looked at
+    /// when it is gone, and its code with it.
+    kept: FxHashMap<(u32, u64), Vec<u8>>,
 }
 
 impl ProcessMemory {
-    /// Copies bytes of a process into `buffer`, and returns how many; none if it is gone.
+    /// Copies bytes of a process into `buffer`, and returns how many. If it is gone, they are those
+    /// that were last read, or none.
     pub(super) fn read(&mut self, pid: u32, address: u64, buffer: &mut [u8]) -> usize {
         let request = Request {
             pid,
             address,
             len: buffer.len(),
         };
-        let bytes = self.ask(request).unwrap_or_default();
+        let mut bytes = self.ask(request).unwrap_or_default();
+        if bytes.is_empty() {
+            bytes = self.kept.get(&(pid, address)).cloned().unwrap_or_default();
+        } else {
+            if self.kept.len() >= MAX_KEPT {
+                self.kept.clear();
+            }
+            self.kept.insert((pid, address), bytes.clone());
+        }
         let len = bytes.len().min(buffer.len());
         buffer[..len].copy_from_slice(&bytes[..len]);
         len
@@ -123,6 +137,11 @@ impl ProcessMemory {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs,
+        process::{Command, Stdio},
+    };
+
     use super::ProcessMemory;
 
     #[test]
@@ -140,5 +159,20 @@ mod tests {
         assert_eq!(memory.read(u32::MAX, address, &mut buffer), 0);
         let len = memory.read(std::process::id(), address, &mut buffer);
         assert_eq!((len, memory.stuck), (26, 0), "no failure is for good");
+    }
+
+    #[test]
+    fn the_code_of_a_process_that_is_gone_is_what_it_was() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let maps = fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap();
+        let address = u64::from_str_radix(maps.split('-').next().unwrap(), 16).unwrap();
+        let mut memory = ProcessMemory::default();
+        let (mut before, mut after) = ([0; 16], [0; 16]);
+        assert_eq!(memory.read(child.id(), address, &mut before), 16);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(memory.read(child.id(), address, &mut after), 16);
+        assert_eq!(before, after);
+        assert_eq!(memory.read(child.id(), address + 1, &mut after), 0);
     }
 }

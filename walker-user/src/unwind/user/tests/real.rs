@@ -266,13 +266,11 @@ fn every_instruction_of_some_work() {
     }
 }
 
-/// The PLT of a static program has no unwind information, but its code tells the way out.
 #[test]
 fn every_instruction_of_static_work() {
     let options = ["-O3", "-DSTEPS=400", "-static", "-DNO_BACKTRACE"];
     let process = run("step.c", &options, &[]);
     let mut walker = UserWalker::new();
-    let mut in_plt = 0;
     for index in 0..process.samples.len() {
         let (frames, walk) = process.walk(&mut walker, index);
         let names = process.names(&frames);
@@ -283,9 +281,7 @@ fn every_instruction_of_static_work() {
         assert_eq!(walk.stop, StopReason::OutermostFrame, "{names:?}");
         assert_eq!(names.last(), Some(&"_start"), "{names:?}");
         assert!(names.contains(&"main"), "{names:?}");
-        in_plt += u32::from(frames[1].source == FrameSource::Code);
     }
-    assert!(in_plt > 0);
 }
 
 #[test]
