@@ -64,7 +64,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
             Rule::Exits => !self.interrupted() && self.registers.get(dwarf::RBP) == Some(0),
             Rule::NoReturn => self.is_outermost()?,
             _ => false,
-        };
+        } || self.stack.ends_at(self.registers.sp());
         if begins {
             return Err(StopReason::OutermostFrame);
         }
