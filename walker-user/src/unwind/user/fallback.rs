@@ -5,7 +5,6 @@
 //! is worse than a missing one.
 
 use super::{
-    call::follows_call,
     registers::{UserRegisters, dwarf},
     rule::Rule,
     stack::is_user_address,
@@ -55,7 +54,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
             if let Err(stop @ StopReason::Truncated { .. }) = result {
                 return Err(stop);
             }
-            if result.is_ok() && self.can_return_to(registers.ip()) {
+            if result.is_ok() && self.can_return_to(registers.ip(), kind) {
                 return self.go_to(registers, FrameSource::Code);
             }
         }
@@ -126,10 +125,13 @@ impl<C: UserCode> Walk<'_, '_, C> {
         }
     }
 
-    /// Whether this can be a return address: code behind a call, or what returns from a signal
-    /// handler.
-    fn can_return_to(&mut self, address: u64) -> bool {
-        is_user_address(address)
+    /// Whether this can be where code of this kind returns to: code behind a call, or what returns
+    /// from a signal handler.
+    fn can_return_to(&mut self, address: u64, from: CodeKind) -> bool {
+        // JIT compilers have conventions of their own, so there must be proof.
+        let proved = from == CodeKind::Object || self.is_behind_call(address) == Some(true);
+        proved
+            && is_user_address(address)
             && self
                 .rule_of_caller(address)
                 .is_some_and(|rule| rule != Rule::NotCalled)
@@ -140,7 +142,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
     /// unwind information for it).
     pub(super) fn signal_frame(&mut self) -> Option<UserRegisters> {
         let (ip, sp) = (self.registers.ip(), self.registers.sp());
-        if !self.interrupted() && follows_call(self.code, ip) == Some(true) {
+        if !self.interrupted() && self.is_behind_call(ip) == Some(true) {
             return None;
         }
         let mut word = |offset: u64| self.stack.word(sp.checked_add(offset)?);
@@ -227,6 +229,6 @@ impl<C: UserCode> Walk<'_, '_, C> {
             && address
                 .checked_sub(1)
                 .is_some_and(|call| self.code.code_at(call).is_some())
-            && accept(follows_call(self.code, address))
+            && accept(self.is_behind_call(address))
     }
 }

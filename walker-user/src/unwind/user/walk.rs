@@ -311,7 +311,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
             let begin = if returned { next } else { lookup };
             rule = if is_restorer(self.code, begin) {
                 Rule::Restorer
-            } else if returned && follows_call(self.code, next) == Some(false) {
+            } else if returned && self.is_behind_call(next) == Some(false) {
                 Rule::NotCalled
             } else {
                 let exits = &mut self.walker.exits;
@@ -325,7 +325,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
         } else if returned
             // The outermost functions are entered by what looks like a call from nowhere.
             && !(signal || rule == Rule::Outermost)
-            && follows_call(self.code, next) == Some(false)
+            && self.is_behind_call(next) == Some(false)
         {
             rule = Rule::NotCalled;
         }
@@ -334,6 +334,15 @@ impl<C: UserCode> Walk<'_, '_, C> {
             cache.put(place.module, place.address, returned, rule);
         }
         Ok(rule)
+    }
+
+    /// Whether a call is before this address; `None` if that cannot be told, or says nothing: V8
+    /// lets frames return to where it leaves code that it has given up.
+    pub(super) fn is_behind_call(&mut self, address: u64) -> Option<bool> {
+        let code = self.code.code_at(address.wrapping_sub(1))?;
+        let kind = code.kind;
+        let follows = follows_call(self.code, address);
+        follows.filter(|follows| *follows || kind == CodeKind::Object)
     }
 
     /// The rule that the unwind information has for the code at `lookup`, and whether that is
