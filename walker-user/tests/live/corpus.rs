@@ -171,8 +171,10 @@ impl Verdict {
             let names: Vec<&str> = stack.user.iter().map(|name| name_of(name)).collect();
             let in_own = names.iter().any(|name| own.contains(name));
             let matches = chains.0.iter().any(|chain| is_chain(&names, chain, &own));
-            // Where Go switches stacks the rest is on another one, which is not copied.
-            let place = if ["truncated", "stack-switch"].contains(&&*stack.stop) {
+            // A process that ends has no stack in the end, and where Go switches stacks the rest
+            // is on another one.
+            let want = ["truncated", "missing-bytes", "stack-switch"];
+            let place = if want.contains(&&*stack.stop) {
                 &mut verdict.short
             } else if !stack.complete {
                 &mut verdict.broken
