@@ -10,42 +10,17 @@ use iced_x86::{
     Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 
-use super::rule::{CallRule, LOST, SAVED};
+use super::{
+    memory::{Memory, RBP, RSP, TooMany, Value, shifted},
+    rule::{CallRule, LOST, SAVED},
+};
 
 /// Numbers of registers as instructions encode them.
 const RCX: usize = 1;
-const RSP: usize = 4;
-const RBP: usize = 5;
 const R11: usize = 11;
 const REGISTERS: usize = 16;
 /// The callee-saved registers, in the order of [`SAVED`].
 const CALLEE_SAVED: [usize; SAVED.len()] = [RBP, 3, 12, 13, 14, 15];
-
-/// How many stores of known values are remembered.
-const MAX_STORES: usize = 24;
-
-/// What a register or a word of memory holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Value {
-    Unknown,
-    /// What this register held in the beginning, and some more.
-    Register {
-        number: usize,
-        offset: i64,
-    },
-    /// What was in memory in the beginning, where a register pointed to.
-    Memory {
-        number: usize,
-        offset: i64,
-    },
-}
-
-/// Where a word is: from what a register held in the beginning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Slot {
-    number: usize,
-    offset: i64,
-}
 
 /// Why a path of instructions ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,15 +35,17 @@ pub(super) enum End {
     Unknown,
 }
 
-/// The registers, and what was stored.
+impl From<TooMany> for End {
+    fn from(_: TooMany) -> Self {
+        Self::Unknown
+    }
+}
+
+/// The registers and the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Machine {
     registers: [Value; REGISTERS],
-    stores: [Option<(Slot, Value)>; MAX_STORES],
-    /// Words that were overwritten, from where the stack pointer was on.
-    above_sp: u64,
-    /// The same around where the frame pointer was.
-    around_bp: u64,
+    memory: Memory,
     /// Whether a call was made with the stack pointer, modulo 16, where it was in the beginning,
     /// and 8 bytes off.
     calls: [bool; 2],
@@ -85,9 +62,7 @@ impl Machine {
     pub(super) fn new(returned: bool) -> Self {
         Self {
             registers: std::array::from_fn(|number| Value::Register { number, offset: 0 }),
-            stores: [None; MAX_STORES],
-            above_sp: 0,
-            around_bp: 0,
+            memory: Memory::default(),
             calls: [returned, false],
             after_call: returned,
             released: false,
@@ -117,7 +92,7 @@ impl Machine {
             Mnemonic::Pop => self.pop(instruction)?,
             Mnemonic::Leave => {
                 let frame = self.registers[RBP];
-                self.registers[RBP] = self.load(frame);
+                self.registers[RBP] = self.memory.load(frame);
                 self.registers[RSP] = shifted(frame, 8);
                 self.released = true;
             }
@@ -178,16 +153,23 @@ impl Machine {
 
     /// How it ends at a return that takes `popped` bytes off the stack besides the address.
     fn leave(&self, popped: u16) -> End {
-        let Value::Register { number, offset } = self.registers[RSP] else {
+        let Value::Register {
+            number: base,
+            offset,
+        } = self.registers[RSP]
+        else {
             return End::Unknown;
         };
-        let slot = Slot { number, offset };
-        let frame_pointer = match number {
+        let frame_pointer = match base {
             RSP => false,
             RBP => true,
             _ => return End::Unknown,
         };
-        if self.load(self.registers[RSP]) != (Value::Memory { number, offset }) {
+        let untouched = Value::Memory {
+            number: base,
+            offset,
+        };
+        if self.memory.load(self.registers[RSP]) != untouched {
             return End::Unknown;
         }
         if !frame_pointer && self.calls[usize::from(offset.rem_euclid(16) >= 8)] {
@@ -195,7 +177,7 @@ impl Machine {
             // calls. So the call was one that does not return, and this is what follows.
             return End::Never;
         }
-        let cfa = slot.offset.wrapping_add(8);
+        let cfa = offset.wrapping_add(8);
         let Ok(cfa_offset) = i32::try_from(cfa) else {
             return End::Unknown;
         };
@@ -204,7 +186,7 @@ impl Machine {
         };
         let slots = CALLEE_SAVED.map(|saved| match self.registers[saved] {
             Value::Register { number, offset: 0 } if number == saved => 0,
-            Value::Memory { number, offset } if number == slot.number => {
+            Value::Memory { number, offset } if number == base => {
                 let words = offset.wrapping_sub(cfa) / 8;
                 let words = i8::try_from(words).ok().filter(|words| *words < 0);
                 words.unwrap_or(LOST)
@@ -228,7 +210,7 @@ impl Machine {
         let by = i64::from(push.stack_pointer_increment());
         self.registers[RSP] = shifted(self.registers[RSP], by);
         let value = if by == -8 { value } else { Value::Unknown };
-        self.store(self.registers[RSP], 8, value)
+        Ok(self.memory.store(self.registers[RSP], 8, value)?)
     }
 
     fn pop(&mut self, pop: &Instruction) -> Result<(), End> {
@@ -237,12 +219,12 @@ impl Machine {
         self.registers[RSP] = shifted(from, by);
         self.released = true;
         if is_register(pop, 0) {
-            let value = self.load(from);
+            let value = self.memory.load(from);
             self.write(pop.op0_register(), value);
             return Ok(());
         }
         if pop.op0_kind() == OpKind::Memory {
-            return self.store(self.address(pop), 8, Value::Unknown);
+            return Ok(self.memory.store(self.address(pop), 8, Value::Unknown)?);
         }
         self.write(pop.op0_register(), Value::Unknown);
         Ok(())
@@ -251,10 +233,10 @@ impl Machine {
     fn move_word(&mut self, mov: &Instruction) -> Result<(), End> {
         if mov.op0_kind() == OpKind::Memory {
             let value = self.read(mov.op1_register());
-            return self.store(self.address(mov), 8, value);
+            return Ok(self.memory.store(self.address(mov), 8, value)?);
         }
         let value = if mov.op1_kind() == OpKind::Memory {
-            self.load(self.address(mov))
+            self.memory.load(self.address(mov))
         } else {
             self.read(mov.op1_register())
         };
@@ -267,7 +249,7 @@ impl Machine {
         if near && call.near_branch_target() == call.next_ip() {
             // This only asks where it is.
             self.registers[RSP] = shifted(self.registers[RSP], -8);
-            return self.store(self.registers[RSP], 8, Value::Unknown);
+            return Ok(self.memory.store(self.registers[RSP], 8, Value::Unknown)?);
         }
         if !near && !call.is_call_near_indirect() {
             return Err(End::Unknown);
@@ -281,10 +263,7 @@ impl Machine {
             if number == RSP {
                 self.calls[usize::from(offset.rem_euclid(16) >= 8)] = true;
             }
-            for store in &mut self.stores {
-                // The callee writes there.
-                store.take_if(|(slot, _)| slot.number == number && slot.offset < offset);
-            }
+            self.memory.forget_below(number, offset);
         }
         self.after_call = true;
         Ok(())
@@ -300,7 +279,8 @@ impl Machine {
         for memory in info.used_memory() {
             if writes(memory.access()) {
                 let bytes = memory.memory_size().size();
-                self.store(self.used(memory), bytes, Value::Unknown)?;
+                self.memory
+                    .store(self.used(memory), bytes, Value::Unknown)?;
             }
         }
         for register in info.used_registers() {
@@ -355,84 +335,6 @@ impl Machine {
         } else {
             Value::Unknown
         }
-    }
-
-    fn load(&self, address: Value) -> Value {
-        let Value::Register { number, offset } = address else {
-            return Value::Unknown;
-        };
-        let slot = Slot { number, offset };
-        let stored = self.stores.iter().flatten().find(|(at, _)| *at == slot);
-        if let Some((_, value)) = stored {
-            return *value;
-        }
-        // Below the stack pointer is nothing that lasts.
-        let lasts = offset % 8 == 0 && (number == RBP || number == RSP && offset >= 0);
-        if !lasts || self.is_overwritten(slot) {
-            return Value::Unknown;
-        }
-        Value::Memory { number, offset }
-    }
-
-    fn store(&mut self, address: Value, bytes: usize, value: Value) -> Result<(), End> {
-        let Value::Register { number, offset } = address else {
-            return Ok(());
-        };
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX).clamp(1, 64);
-        let end = offset.wrapping_add(bytes);
-        for store in &mut self.stores {
-            store.take_if(|(slot, _)| {
-                slot.number == number && slot.offset < end && offset < slot.offset.saturating_add(8)
-            });
-        }
-        let mut word = offset.wrapping_sub(offset.rem_euclid(8));
-        while word < end {
-            self.overwrite(Slot {
-                number,
-                offset: word,
-            });
-            word = word.saturating_add(8);
-        }
-        if value == Value::Unknown {
-            return Ok(());
-        }
-        let free = self.stores.iter_mut().find(|store| store.is_none());
-        *free.ok_or(End::Unknown)? = Some((Slot { number, offset }, value));
-        Ok(())
-    }
-
-    fn is_overwritten(&self, slot: Slot) -> bool {
-        match (slot.number, bit(slot)) {
-            (RSP, Some(bit)) => self.above_sp & bit != 0,
-            (RBP, Some(bit)) => self.around_bp & bit != 0,
-            _ => false,
-        }
-    }
-
-    fn overwrite(&mut self, slot: Slot) {
-        match (slot.number, bit(slot)) {
-            (RSP, Some(bit)) => self.above_sp |= bit,
-            (RBP, Some(bit)) => self.around_bp |= bit,
-            _ => {}
-        }
-    }
-}
-
-/// The bit for a word in the masks of those that were overwritten. The words that are further away
-/// than there are bits are a function's variables.
-fn bit(slot: Slot) -> Option<u64> {
-    let first = if slot.number == RBP { -32 } else { 0 };
-    let index = (slot.offset / 8).checked_sub(first)?;
-    1_u64.checked_shl(u32::try_from(index).ok()?)
-}
-
-fn shifted(value: Value, by: i64) -> Value {
-    match value {
-        Value::Register { number, offset } => Value::Register {
-            number,
-            offset: offset.wrapping_add(by),
-        },
-        _ => Value::Unknown,
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! [`tables`] finds the unwind information of an address and `rule` boils it down to what `cache`
 //! can keep; `row` and `expression` evaluate what does not fit. [`walk`] goes from frame to frame,
+//! asking `lookup` for the rule,
 //! `progress` keeps it from going in circles, and `call` from following what is no return address.
 //! `fallback` has the steps for code without unwind information, and `exit` the one that follows
 //! the code itself.
@@ -16,7 +17,9 @@ mod exit;
 mod expression;
 mod fallback;
 mod header;
+mod lookup;
 mod machine;
+mod memory;
 mod progress;
 pub mod registers;
 mod row;

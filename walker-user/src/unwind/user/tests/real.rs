@@ -325,3 +325,19 @@ fn a_call_through_a_null_pointer() {
     let names = own_names(&process, &frames);
     assert_eq!(names, ["calls", "main", "_start"]);
 }
+
+/// Whatever a return address is replaced by, it is refused unless a call is before it, and the
+/// frames up to there are right.
+#[test]
+fn return_addresses_behind_no_call() {
+    let mut process = run("chain.c", &["-O2", "-DDEPTH=5"], &[]);
+    let (good, _) = walk(&process, 0);
+    let ip = good[5].ip - 1;
+    let sample = &mut process.samples[0];
+    let slot = (good[5].sp - 8 - sample.stack_address) as usize;
+    assert_eq!(sample.stack[slot..slot + 8], good[5].ip.to_le_bytes());
+    sample.stack[slot..slot + 8].copy_from_slice(&ip.to_le_bytes());
+    let (frames, stop) = walk(&process, 0);
+    assert_eq!(stop, StopReason::BadReturnAddress { ip });
+    assert_eq!(frames, good[..5]);
+}
