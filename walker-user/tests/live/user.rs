@@ -175,8 +175,12 @@ fn python() -> Completion {
     };
     let place = Place::new();
     let script = source("script.py");
-    // Without what it loads at first, whose deep stacks take larger copies than it runs for.
-    let command = [text(&python), "-I", "-S", "-X", "perf", text(&script)];
+    // It starts with deep stacks, for which the copies must grow first, so it runs longer.
+    let longer = "CORPUS_MS=5000";
+    let isolated = ["-I", "-S", "-X", "perf"];
+    let mut command = vec!["env", longer, text(&python)];
+    command.extend(isolated);
+    command.push(text(&script));
     check(&place, &command, "python3", "script.py", |name| {
         // A perf map calls a function by its qualified name and its file.
         let end = name.match_indices(':').nth(2).map(|(at, _)| at);
@@ -205,7 +209,7 @@ fn node() -> Completion {
     let place = Place::new();
     let script = source("script.js");
     record(&place, &["node", "--perf-basic-prof", text(&script)]);
-    let (mut all, mut inside) = (0, 0);
+    let (mut all, mut inside, mut truncated) = (0, 0, 0);
     for stack in read(&place.path("run.txt")) {
         if stack.comm != "node" {
             continue;
@@ -221,11 +225,16 @@ fn node() -> Completion {
         let mut called = names.iter().filter(|name| own.contains(name)).peekable();
         if called.peek().is_some() {
             inside += stack.samples;
-            assert!(stack.complete, "{stack:#?}");
             assert!(
                 called.all(|name| rest.any(|next| next == name)),
                 "{stack:#?}"
             );
+            if stack.stop == "truncated" {
+                // Until the copies have grown.
+                truncated += stack.samples;
+                continue;
+            }
+            assert!(stack.complete, "{stack:#?}");
             // `main` may be gone, as the last thing it does is to jump there.
             let start = |name: &String| name.starts_with("node::Start(");
             assert!(stack.user.iter().any(start), "{stack:#?}");
@@ -233,5 +242,6 @@ fn node() -> Completion {
     }
     println!("script.js: {inside} of {all} samples in its functions");
     assert!(inside * 2 > all, "{inside} of {all}");
+    assert!(truncated * 50 <= all, "{truncated} of {all}");
     Completion::Completed
 }
