@@ -6,6 +6,7 @@
 #define FLAG_TRAP 0x100
 
 volatile int zero;
+static const char *volatile text = "text";
 static int steps;
 
 static void on_trap(int number, siginfo_t *info, void *context)
@@ -21,7 +22,7 @@ static FUNCTION int many(int a, int b, int c, int d, int e, int f, int g)
 {
 	int result = a + labs(b - g) * c;
 	KEEP();
-	return result + d * e + f * toupper(a) + zero;
+	return result + d * e + f * toupper(a) + strlen(text);
 }
 
 static FUNCTION int realigned(int depth)
