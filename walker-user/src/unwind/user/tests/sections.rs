@@ -31,6 +31,7 @@ pub(crate) mod op {
 pub(crate) const AT_ENTRY: [u8; 5] = [op::DEF_CFA, 7, 8, op::OFFSET | 16, 1];
 
 /// Builds an `.eh_frame` or a `.debug_frame` with absolute addresses.
+#[derive(Debug, Clone)]
 pub(crate) struct Builder {
     debug: bool,
     bytes: Vec<u8>,

@@ -1,5 +1,6 @@
 /* A sample at every instruction of some work: prologues, epilogues, calls through the PLT with the
  * resolution of the symbol, and code of the C library. */
+#define MOST_STACK 8192
 #include "dump.h"
 #include <ctype.h>
 
