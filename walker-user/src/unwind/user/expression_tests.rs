@@ -170,8 +170,8 @@ fn branches_go_where_they_say() {
 fn loops_and_overflows_end() {
     // lit0, skip -3: for ever
     assert_eq!(run(&[0x2f, 0xfd, 0xff]), Err(NoValue::Malformed));
-    assert_eq!(run(&vec![0x31; MAX_DEPTH + 1]), Err(NoValue::Malformed));
-    assert_eq!(run(&vec![0x31; MAX_DEPTH]), Ok(1));
+    assert_eq!(run(&[0x31; MAX_DEPTH + 1]), Err(NoValue::Malformed));
+    assert_eq!(run(&[0x31; MAX_DEPTH]), Ok(1));
 }
 
 #[test]

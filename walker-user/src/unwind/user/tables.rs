@@ -365,7 +365,7 @@ where
     let partial = section.partial_fde_from_offset(bases, S::Offset::from(offset))?;
     let cie = UnwindOffset::into(partial.cie_offset());
     check_augmentation(bytes, cie)?;
-    let fde = partial.parse(|section, bases, offset| section.cie_from_offset(bases, offset))?;
+    let fde = partial.parse(UnwindSection::cie_from_offset)?;
     if fde.cie().address_size() != 8 {
         return Err(NoRow::Malformed);
     }

@@ -18,7 +18,7 @@ use crate::unwind::{Frame, FrameSource, StopReason};
 
 /// How much work one walk may spend on programs and expressions: bytes of the one, operations of
 /// the other. Real walks of a hundred frames take some thousands when nothing is cached.
-const BUDGET: u32 = 1 << 20;
+const BUDGET: u32 = 1 << 18;
 
 /// The number of a loaded object. Two objects must never have the same in the life of a
 /// [`UserWalker`], which remembers rules by it; the same object may have it in many processes.

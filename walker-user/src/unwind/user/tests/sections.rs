@@ -60,7 +60,7 @@ impl Builder {
     fn entry(&mut self, id: u32, content: &[u8]) -> usize {
         let offset = self.bytes.len();
         let mut content = content.to_vec();
-        while content.len() % 4 != 0 {
+        while !content.len().is_multiple_of(4) {
             content.push(0);
         }
         let length = content.len() as u32 + 4;
