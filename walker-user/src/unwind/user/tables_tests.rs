@@ -2,8 +2,9 @@
 
 use gimli::{CfaRule, Register, RegisterRule};
 
-use super::{CfiError, CfiTables, LOOKUP_COST, NoRow, RowContext};
+use super::{CfiError, CfiTables, LOOKUP_COST, RowContext};
 use crate::unwind::user::{
+    entry::NoRow,
     sections::{CfiSections, Section},
     tests::sections::{AT_ENTRY, Builder, EH_FRAME, HEADER, op},
 };

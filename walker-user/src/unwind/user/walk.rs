@@ -7,12 +7,13 @@ use walker_common::StackKind;
 
 use super::{
     cache::RuleCache,
+    entry::NoRow,
     progress::Progress,
     registers::UserRegisters,
     row,
     rule::Rule,
     stack::{StackReader, UserStack, is_user_address},
-    tables::{CfiTables, NoRow, RowContext},
+    tables::{CfiTables, RowContext},
 };
 use crate::unwind::{Frame, FrameSource, StopReason};
 
