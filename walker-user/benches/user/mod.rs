@@ -18,7 +18,7 @@ use program::Program;
 
 /// Functions that call each other.
 const DEPTH: usize = 25;
-/// Of these every one takes a sample.
+/// The innermost of them, each of which takes a sample.
 const SAMPLING: usize = 8;
 
 /// Functions with frames of different sizes, which keep different numbers of registers.
@@ -34,7 +34,7 @@ fn source() -> String {
              {}\
              \tint r = f{callee}(b, a) + c; KEEP(); return r + {} + room[0]; }}",
             8 * (number % 7 + 1),
-            if DEPTH - number < SAMPLING {
+            if number < SAMPLING {
                 "\tdump_here();\n"
             } else {
                 ""

@@ -67,9 +67,13 @@ impl LoadedObject {
     }
 
     fn symbol(&self, address: u64) -> Option<&str> {
-        self.symbols
+        let after = self.symbols.partition_point(|symbol| symbol.0 <= address);
+        // Aliases, and labels within a function, may come in between.
+        self.symbols[..after]
             .iter()
-            .find(|(start, length, _)| (*start..start + length).contains(&address))
+            .rev()
+            .take(16)
+            .find(|(start, length, _)| address - start < *length)
             .map(|(_, _, name)| name.as_str())
     }
 }
