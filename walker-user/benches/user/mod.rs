@@ -2,10 +2,18 @@
 //! deep, with code of the C library in between.
 
 #[path = "../../src/unwind/user/tests/process.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "it is part of the tests, which use more of it"
+)]
 mod process;
 #[path = "../../src/unwind/user/tests/program.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "it is part of the tests, which use more of it"
+)]
 mod program;
 
 use std::{fmt::Write as _, hint::black_box};
