@@ -1,5 +1,6 @@
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     os::unix::fs::MetadataExt as _,
     process::{Child, Command, Stdio},
 };
@@ -7,7 +8,10 @@ use std::{
 use super::*;
 use crate::{
     capture::side_band::Inode,
-    elf::test_elf::{Compiled, symbol},
+    elf::{
+        BuildId, Source as _,
+        test_elf::{Compiled, symbol},
+    },
     process::{
         mapped_file::MappedFiles,
         processes::{Follow, Processes},
@@ -258,8 +262,8 @@ fn the_vdso_is_an_object_like_others() {
 #[test]
 fn few_files_are_open_and_closed_ones_are_opened_again() {
     let files = Compiled::new();
-    let mut objects = Objects::with_limits(PathBuf::from("/proc"), 4, 10);
-    let programs: Vec<PathBuf> = (0..11)
+    let mut objects = Objects::with_limits(PathBuf::from("/proc"), 4, 10_000);
+    let programs: Vec<PathBuf> = (0..20)
         .map(|number| {
             let name = format!("program{number}");
             let id = format!("-Wl,--build-id=0x0102{number:02}");
@@ -267,17 +271,18 @@ fn few_files_are_open_and_closed_ones_are_opened_again() {
         })
         .collect();
     let mut ids = Vec::new();
-    for (number, program) in programs.iter().enumerate() {
+    for program in &programs {
         let mapping = recorded(program, build_id(program), None);
         match objects.locate(NOBODY, &mapping, mapping.start + 0x80) {
             Ok(located) => ids.push(located.object),
-            Err(reason) => assert_eq!((number, reason), (10, Unavailable::TooMany)),
+            Err(reason) => assert_eq!(reason, Unavailable::TooMany),
         }
         let open = |object: &&Object| object.contents.is_some();
         assert_eq!(objects.objects.iter().filter(open).count(), objects.open);
         assert!(objects.open <= 4);
     }
-    assert_eq!((objects.len(), ids.len()), (10, 10));
+    assert_eq!(objects.len(), ids.len());
+    assert!((6..20).contains(&ids.len()), "{}", ids.len());
     assert!(objects.get(ids[0]).contents.is_none());
     let contents = objects.contents(ids[0]).unwrap();
     assert_eq!(
