@@ -144,8 +144,13 @@ impl Objects {
             Some((failed_pid, reason)) if failed_pid == pid => return Err(reason),
             _ => {}
         }
-        let object = open::open(&self.proc, pid, mapping, file)
-            .and_then(|opened| self.intern(file.path_without_mark(), opened));
+        // A build that is known needs no file, which may be gone with its process.
+        let known = file.build_id.map(Key::BuildId);
+        let object = match known.and_then(|key| self.by_key.get(&key)) {
+            Some(object) => Ok(*object),
+            None => open::open(&self.proc, pid, mapping, file)
+                .and_then(|opened| self.intern(file.path_without_mark(), opened)),
+        };
         match object {
             Ok(object) => {
                 // Nobody else sets it, as that takes this table.

@@ -141,8 +141,8 @@ fn the_program_of_a_process_that_is_gone_is_checked() {
         locate(&recorded(&program, None, None)),
         Err(Unavailable::Unidentified)
     );
-    let mut gone = recorded(&program, build_id(&program), None);
-    gone.backing = MappedFiles::default().backing(b"/no/such/file", build_id(&program), None);
+    let mut gone = recorded(&program, None, None);
+    gone.backing = MappedFiles::default().backing(b"/no/such/file", build_id(&other), None);
     assert_eq!(locate(&gone), Err(Unavailable::Gone));
     let counts: Vec<_> = objects.unavailable().collect();
     assert_eq!(
@@ -168,6 +168,21 @@ fn a_deleted_file_that_is_there_again_is_found() {
         .locate(NOBODY, &mapping, mapping.start + 0x80)
         .unwrap();
     assert_eq!(objects.get(located.object).path(), program);
+}
+
+#[test]
+fn a_build_that_is_known_needs_no_file() {
+    let files = Compiled::new();
+    let program = waiting_program(&files, "program", &["-Wl,--build-id"]);
+    let id = build_id(&program);
+    let mut mapping = recorded(&program, id, None);
+    let address = mapping.start + 0x80;
+    let mut objects = Objects::new();
+    let located = objects.locate(NOBODY, &mapping, address);
+    assert!(located.is_ok());
+    mapping.backing = MappedFiles::default().backing(b"/elsewhere", id, None);
+    assert_eq!(objects.locate(NOBODY, &mapping, address), located);
+    assert_eq!(objects.len(), 1);
 }
 
 #[test]
