@@ -278,11 +278,16 @@ fn the_vdso_is_an_object_like_others() {
 fn few_files_are_open_and_closed_ones_are_opened_again() {
     let files = Compiled::new();
     let mut objects = Objects::with_limits(PathBuf::from("/proc"), 4, 10_000);
+    let id = [1, 2, 3, 4, 5, 6, 7, 8];
+    let program = waiting_program(&files, "program", &["-Wl,--build-id=0x0102030405060708"]);
+    let mut bytes = fs::read(program).unwrap();
+    let place = bytes.windows(id.len()).position(|part| part == id).unwrap();
     let programs: Vec<PathBuf> = (0..20)
         .map(|number| {
-            let name = format!("program{number}");
-            let id = format!("-Wl,--build-id=0x0102{number:02}");
-            waiting_program(&files, &name, &[&id])
+            bytes[place] = number;
+            let path = files.path(&format!("program{number}"));
+            fs::write(&path, &bytes).unwrap();
+            path
         })
         .collect();
     let mut ids = Vec::new();

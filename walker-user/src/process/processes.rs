@@ -51,7 +51,7 @@ pub enum NoSpace {
 pub struct ProcessCounters {
     /// Address spaces read from `/proc`.
     pub read: u64,
-    /// Processes that were gone before they could be read, each time they were asked for.
+    /// Samples of processes that were gone before they could be read.
     pub gone: u64,
     /// Processes forgotten for lack of room.
     pub evicted: u64,
@@ -122,7 +122,7 @@ impl Processes {
             self.table.pids().collect()
         };
         for pid in pids.into_iter().take(self.table.max_processes()) {
-            // Counted, and tried again when it is needed.
+            // Tried again when it is needed.
             let _may_be_gone = self.read(pid, u64::MAX);
         }
     }
@@ -166,7 +166,11 @@ impl Processes {
         let process = self.table.get(pid);
         let sure = process.is_some_and(|p| p.sure_ns > self.lost_ns);
         match process.map(|p| (p.known_until_ns, p.ended_ns)) {
-            None | Some((None, None)) => self.read(pid, time_ns)?,
+            None | Some((None, None)) => {
+                let read = self.read(pid, time_ns);
+                self.counters.gone += u64::from(read == Err(NoSpace::Gone));
+                read?;
+            }
             Some((None, Some(_))) => {
                 self.counters.gone += 1;
                 return Err(NoSpace::Gone);
@@ -229,10 +233,7 @@ impl Processes {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(NoSpace::Denied);
             }
-            Ok(_) | Err(_) => {
-                self.counters.gone += 1;
-                return Err(NoSpace::Gone);
-            }
+            Ok(_) | Err(_) => return Err(NoSpace::Gone),
         };
         self.counters.read += 1;
         self.counters.unread_lines += maps.malformed + u64::from(maps.truncated);

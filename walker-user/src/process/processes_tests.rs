@@ -339,10 +339,14 @@ fn what_runs_is_read_at_the_start() {
     world.runs(1, "/one");
     world.runs(2, "/two");
     fs::create_dir(world.proc.path().join("sys")).unwrap();
+    // A thread of the kernel has no mappings.
+    world.runs(3, "");
+    fs::write(world.proc.path().join("3/maps"), "").unwrap();
     world.processes.read_running();
     world.is_gone(1);
     assert_eq!(world.at(1, 5).unwrap(), ["/one"]);
-    assert_eq!(world.processes.counters().read, 2);
+    let counters = world.processes.counters();
+    assert_eq!((counters.read, counters.gone), (2, 0));
 }
 
 #[test]
