@@ -1,6 +1,7 @@
-//! How fast the unwinder is, over real samples.
+//! How fast the unwinders are, over real samples.
 //!
-//! With the privileges to sample, the samples are taken from the running kernel first, under a
+//! Of user stacks (`user`) those are of a program that is compiled for it. For the kernel's:
+//! with the privileges to sample, the samples are taken from the running kernel first, under a
 //! load this program makes itself, and walked with the kernel's whole ORC table. Without, those
 //! of the golden test stand in, which are few and fit into the caches.
 //!
@@ -11,6 +12,7 @@
 mod data;
 #[path = "../tests/golden/load.rs"]
 mod load;
+mod user;
 
 use std::{hint::black_box, time::Duration};
 
@@ -194,6 +196,6 @@ fn walk(criterion: &mut Criterion<CpuTime>) {
 criterion_group! {
     name = benches;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = walk
+    targets = user::walk, walk
 }
 criterion_main!(benches);

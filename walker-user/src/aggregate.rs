@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use walker_common::StackKind;
 
 use crate::{
-    process::objects::ObjectId,
+    process::object::ObjectId,
     unwind::{self, StopReason},
 };
 

@@ -4,6 +4,10 @@
 //! [`symbolize`] → [`profile`] → [`output`]. [`kernel`] and [`btf`] hold what is known of the
 //! kernel that is sampled. See `ARCHITECTURE.md` for the path of one sample.
 
+// What tests and benches share names this crate as an outsider does.
+#[cfg(test)]
+extern crate self as walker_user;
+
 pub mod aggregate;
 pub mod btf;
 pub mod capture;

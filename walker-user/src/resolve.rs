@@ -11,7 +11,7 @@ use crate::{
     aggregate::{Aggregate, Code, RawFrame},
     capture::session::Prepared,
     kernel::bpf_text,
-    process::objects::ObjectId,
+    process::object::ObjectId,
     profile::{Meta, Profile, WeightedStack},
     symbolize::{
         CodeSymbol, KernelSymbol, KernelSymbols, Object, Reason, UserSymbols, perf_map::PerfMapFile,

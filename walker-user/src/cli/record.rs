@@ -21,7 +21,7 @@ use crate::{
     resolve::{self, UserFiles},
     symbolize::{KernelSymbols, UserSymbols, service},
     unwind::{self, StopReason},
-    user_side::UserSide,
+    user_side::{UserCounters, UserSide},
 };
 
 /// Where results go if nothing is said.
@@ -222,6 +222,29 @@ fn title(target: &TargetArgs) -> String {
     }
 }
 
+/// The same of the user side.
+fn user_notes(counters: &UserCounters) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(bytes) = counters.bytes.checked_div(counters.walks) {
+        let bytes = grouped(bytes);
+        notes.push(format!("copied   {bytes} bytes of user stack a sample"));
+    }
+    if counters.lost_records > 0 {
+        let lost = grouped(counters.lost_records);
+        notes.push(format!(
+            "warning  {lost} records of what processes mapped were lost: some of their files may \
+             be taken for others that were there before"
+        ));
+    }
+    if counters.unreadable_tables > 0 {
+        let files = grouped(counters.unreadable_tables);
+        notes.push(format!(
+            "warning  the unwind tables of {files} files could not be read"
+        ));
+    }
+    notes
+}
+
 /// Who names addresses, and what had no name.
 struct Names {
     kernel: KernelSymbols,
@@ -270,7 +293,7 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
         notes.push(format!("symbols  addresses without a name: {reasons}"));
     }
     if let Some(user_side) = &recorder.user_side {
-        notes.extend(user_side.notes());
+        notes.extend(user_notes(&user_side.counters()));
     }
     if recorder.aggregate.shortened() > 0 {
         notes.push(format!(

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The most program headers; linkers write about a dozen.
-const MAX_SEGMENTS: u64 = 256;
+const MAX_SEGMENTS: u64 = 128;
 /// The most section headers.
 const MAX_SECTIONS: u64 = 65_536;
 

@@ -6,6 +6,7 @@
 //! loaded from anywhere. Which functions are drawn as one is decided by
 //! [`Profile::tree`](crate::profile::Profile::tree), not here.
 
+use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -46,6 +47,10 @@ const PADDING: f64 = 4.0;
 /// Width of a character of the font in `svg.css`, in pixels; a little more than most fonts have.
 const CHARACTER: f64 = 7.3;
 
+/// The most frames that are drawn: browsers take seconds for more, and a deep recursion makes
+/// hundreds of thousands that are a tenth of a pixel wide.
+const MAX_FRAMES: usize = 20_000;
+
 /// A frame to draw: a node of the tree, and how many samples are to the left of it.
 struct Drawn<'a> {
     node: &'a Node,
@@ -63,7 +68,7 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
     let tree = profile.tree(options.markers);
     let width = options.width.max(HEAD_WIDTH);
     let (drawn, left_out) = select(&tree, f64::from(width), options.min_frame_width);
-    let (head, head_height) = head(profile, &tree, options, left_out);
+    let (head, head_height) = head(profile, &tree, left_out);
     let depth = drawn.iter().map(|frame| frame.node.depth + 1).max();
     let height = head_height + depth.unwrap_or(0) * ROW + MARGIN;
 
@@ -91,10 +96,27 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
     writeln!(out, "<script><![CDATA[\n{script}]]></script>\n</svg>")
 }
 
+/// The fewest samples of a frame that is drawn.
+fn fewest_samples(tree: &CallTree, width: f64, min_width: f64) -> u64 {
+    let nodes = tree.nodes();
+    let wide_enough = (min_width * nodes[0].total as f64 / width).ceil() as u64;
+    let mut totals: Vec<u64> = nodes.iter().map(|node| node.total).collect();
+    let few_enough = match totals.len() > MAX_FRAMES {
+        true => {
+            let (_, first_left_out, _) =
+                totals.select_nth_unstable_by_key(MAX_FRAMES, |total| Reverse(*total));
+            *first_left_out + 1
+        }
+        false => 1,
+    };
+    // A frame without samples is nothing that could be seen.
+    wide_enough.max(few_enough).max(1)
+}
+
 /// The frames that are wide enough to be seen, and the number of the others.
 fn select(tree: &CallTree, width: f64, min_width: f64) -> (Vec<Drawn<'_>>, usize) {
     let nodes = tree.nodes();
-    let samples = nodes[0].total as f64;
+    let fewest = fewest_samples(tree, width, min_width);
     let mut drawn = Vec::new();
     let mut left_out = 0;
     // Where the next node of each depth starts.
@@ -103,8 +125,7 @@ fn select(tree: &CallTree, width: f64, min_width: f64) -> (Vec<Drawn<'_>>, usize
     while let Some(node) = nodes.get(index) {
         let start = next_start[node.depth];
         next_start[node.depth] += node.total;
-        if node.total as f64 * width < min_width * samples || node.total == 0 {
-            // A frame without samples is nothing that could be seen.
+        if node.total < fewest {
             left_out += match node.total {
                 0 => 0,
                 _ => node.end - index,
@@ -206,13 +227,12 @@ fn title(profile: &Profile) -> &str {
 }
 
 /// The heading, and its height in pixels.
-fn head(profile: &Profile, tree: &CallTree, options: &Options, left_out: usize) -> (String, usize) {
+fn head(profile: &Profile, tree: &CallTree, left_out: usize) -> (String, usize) {
     let columns = (HEAD_WIDTH as usize - 2 * MARGIN) * 10 / 73;
     let mut summary = recording(profile);
     if left_out > 0 {
         let count = grouped(left_out as u64);
-        let narrow = options.min_frame_width;
-        let text = format_args!(", frames narrower than {narrow} px left out: {count}");
+        let text = format_args!(", frames with the fewest samples left out: {count}");
         push(&mut summary, text);
     }
     let totals = &profile.meta.totals;

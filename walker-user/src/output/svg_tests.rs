@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 use roxmltree::{Document, Node};
 
-use super::{Options, clipped, escaped, wrapped, write};
-use crate::profile::{Meta, Profile, fixture};
+use super::{MAX_FRAMES, Options, clipped, escaped, wrapped, write};
+use crate::profile::{Frame, FrameClass, Meta, Profile, WeightedStack, fixture};
 
 fn svg(profile: &Profile, options: &Options) -> String {
     let mut out = Vec::new();
@@ -132,6 +132,45 @@ fn the_heading_tells_the_recording_the_losses_and_the_stacks() {
     );
 }
 
+/// A deep recursion that is sampled once makes thousands of frames that nobody could see.
+#[test]
+fn no_more_frames_are_drawn_than_a_browser_can_take() {
+    let mut profile = Profile::new(Meta::default());
+    let comm = profile.intern("deep");
+    for stack in 0..30u64 {
+        let frames = (0..1000u64)
+            .map(|depth| {
+                let name = Some(profile.intern(&format!("f{stack}_{depth}")));
+                profile.intern_frame(Frame {
+                    name,
+                    module: None,
+                    class: FrameClass::User,
+                    inlined: false,
+                    source: None,
+                    reliable: true,
+                    address: depth,
+                    offset: 0,
+                    size: 0,
+                })
+            })
+            .collect();
+        profile.push(WeightedStack {
+            comm,
+            pid: None,
+            frames,
+            samples: stack + 1,
+            stop: "end of stack",
+            complete: true,
+        });
+    }
+    let svg = svg(&profile, &Options::default());
+    let drawn = svg.matches("<g class=\"f").count();
+    // The heaviest 19 stacks of 1,000 frames, the root and the process.
+    assert!((19_000..=MAX_FRAMES).contains(&drawn), "{drawn}");
+    assert!(svg.contains("f29_999"), "the heaviest stack is there");
+    assert!(!svg.contains("f0_0"), "the lightest is not");
+}
+
 #[test]
 fn narrow_frames_are_left_out_and_counted() {
     let profile = fixture::profile();
@@ -147,7 +186,7 @@ fn narrow_frames_are_left_out_and_counted() {
         },
     );
     assert!(
-        some.contains("frames narrower than 60.5 px left out: 2"),
+        some.contains("frames with the fewest samples left out: 2"),
         "the two of 5 and 2"
     );
     assert!(!some.contains("ext4_file_read_iter"));

@@ -7,7 +7,7 @@ use std::{
 
 use rustc_hash::FxHashSet;
 
-use super::{Unavailable, objects::ObjectId};
+use super::{Unavailable, object::ObjectId};
 use crate::{
     capture::side_band::{Inode, Mmap},
     elf::BuildId,
@@ -22,9 +22,20 @@ pub enum Backing {
     Vdso,
     /// Memory without a file, such as that of a JIT compiler.
     Anonymous,
-    /// Something else that the kernel has a name for, such as `[uprobes]`.
+    /// Something else that the kernel has a name for, such as `[uprobes]`; at most 64 bytes of it.
     Special(Arc<[u8]>),
+    /// A file that there was no room to remember.
+    TooMany,
 }
+
+/// The most bytes of a name that is no path.
+const MAX_NAME: usize = 64;
+/// The most bytes of files that are remembered.
+const MAX_BYTES: usize = 128 << 20;
+/// Fewer bytes of files are not worth a look for those that nobody maps any more.
+const MIN_CLEANED: usize = 1 << 20;
+/// How many files find no room before it is looked whether others have gone.
+const PATIENCE: u32 = 4096;
 
 /// What is known of a mapped file. Equal ones are the same file, seen at the same path.
 #[derive(Debug)]
@@ -64,6 +75,11 @@ impl MappedFile {
         self.path.strip_suffix(b" (deleted)").unwrap_or(&self.path)
     }
 
+    /// Bytes of memory it takes, more or less.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of::<Arc<Self>>() + self.path.len()
+    }
+
     fn identity(&self) -> (&[u8], Option<BuildId>, Option<Inode>) {
         (&self.path, self.build_id, self.inode)
     }
@@ -84,14 +100,34 @@ impl Hash for MappedFile {
 }
 
 /// The files of all mappings, each once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MappedFiles {
     files: FxHashSet<Arc<MappedFile>>,
-    /// How many there may be before those that nobody maps any more are looked for.
+    bytes: usize,
+    max_bytes: usize,
+    /// How many bytes there may be before files that nobody maps any more are looked for.
     clean_at: usize,
+    /// How many files are refused before that is tried again at the limit.
+    patience: u32,
+}
+
+impl Default for MappedFiles {
+    fn default() -> Self {
+        Self::with_limit(MAX_BYTES)
+    }
 }
 
 impl MappedFiles {
+    fn with_limit(max_bytes: usize) -> Self {
+        Self {
+            files: FxHashSet::default(),
+            bytes: 0,
+            max_bytes,
+            clean_at: MIN_CLEANED.min(max_bytes),
+            patience: 0,
+        }
+    }
+
     /// What a mapping with this name and identity shows.
     pub fn backing(
         &mut self,
@@ -107,8 +143,10 @@ impl MappedFiles {
             [b'/', b'/', ..] if build_id.is_none() && inode.is_none() => Backing::Anonymous,
             b"[heap]" | b"[stack]" => Backing::Anonymous,
             _ if path.starts_with(b"[anon:") => Backing::Anonymous,
-            [b'/', ..] => Backing::File(self.intern(MappedFile::new(path, build_id, inode))),
-            _ => Backing::Special(path.into()),
+            [b'/', ..] => self
+                .intern(MappedFile::new(path, build_id, inode))
+                .map_or(Backing::TooMany, Backing::File),
+            _ => Backing::Special(path[..path.len().min(MAX_NAME)].into()),
         }
     }
 
@@ -117,17 +155,36 @@ impl MappedFiles {
         self.backing(&mmap.path, mmap.build_id, mmap.inode)
     }
 
-    fn intern(&mut self, file: MappedFile) -> Arc<MappedFile> {
+    fn intern(&mut self, file: MappedFile) -> Option<Arc<MappedFile>> {
         if let Some(known) = self.files.get(&file) {
-            return Arc::clone(known);
+            return Some(Arc::clone(known));
         }
-        if self.files.len() >= self.clean_at {
-            self.files.retain(|file| Arc::strong_count(file) > 1);
-            self.clean_at = (2 * self.files.len()).max(1024);
+        let cost = file.bytes();
+        if self.bytes + cost > self.clean_at {
+            self.clean();
         }
+        if self.bytes + cost > self.max_bytes {
+            return None;
+        }
+        self.bytes += cost;
         let file = Arc::new(file);
         self.files.insert(Arc::clone(&file));
-        file
+        Some(file)
+    }
+
+    /// Forgets the files that nobody maps any more. That looks at all of them, so it is done when
+    /// there are twice as many as the last time, and rarely when there are too many.
+    fn clean(&mut self) {
+        if self.patience > 0 {
+            self.patience -= 1;
+            return;
+        }
+        self.files.retain(|file| Arc::strong_count(file) > 1);
+        self.bytes = self.files.iter().map(|file| file.bytes()).sum();
+        self.clean_at = (2 * self.bytes).clamp(MIN_CLEANED.min(self.max_bytes), self.max_bytes);
+        if 2 * self.bytes >= self.max_bytes {
+            self.patience = PATIENCE;
+        }
     }
 }
 
@@ -173,7 +230,37 @@ mod tests {
         for number in 0..100_000 {
             files.backing(b"/tmp/temporary", None, inode(number));
         }
-        assert!(files.files.len() <= 1024);
+        assert!(files.bytes <= MIN_CLEANED);
         assert!(files.files.contains(file));
+    }
+
+    #[test]
+    fn files_that_are_all_mapped_are_bounded_and_make_room_when_they_go() {
+        let mut files = MappedFiles::with_limit(10_000);
+        let path = format!("/{:900}", "").into_bytes();
+        let mut mapped: Vec<Backing> = (0..10_000)
+            .map(|number| files.backing(&path, None, inode(number)))
+            .collect();
+        assert!(files.bytes <= 10_000);
+        let kept = mapped
+            .iter()
+            .take_while(|backing| **backing != Backing::TooMany);
+        assert_eq!(kept.count(), files.files.len());
+        assert!(
+            mapped[20..]
+                .iter()
+                .all(|backing| *backing == Backing::TooMany)
+        );
+        mapped.clear();
+        let later = (0..=u64::from(PATIENCE))
+            .map(|number| files.backing(&path, None, inode(20_000 + number)) != Backing::TooMany);
+        assert!(later.last().unwrap());
+    }
+
+    #[test]
+    fn names_that_are_no_paths_are_cut() {
+        let name = [&b"(unreachable)"[..], &[b'/'; 4000]].concat();
+        let backing = MappedFiles::default().backing(&name, None, inode(1));
+        assert!(matches!(backing, Backing::Special(cut) if cut.len() == MAX_NAME));
     }
 }

@@ -7,8 +7,6 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs::File,
-    io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,59 +19,23 @@ use super::{
     Unavailable,
     address_space::Mapping,
     mapped_file::{Backing, MappedFile},
-    open::{self, FileState, Opened},
+    object::{CodeAddress, Contents, Key, Object, ObjectId},
+    open::{self, Opened},
     vdso,
 };
 use crate::{
-    elf::{self, BuildId, ElfError, ElfFacts, Source},
+    elf::{self, ElfError, ElfFacts},
     sys::limits,
     unwind::user::sections::CfiSections,
 };
 
-/// The most objects that are remembered.
-const MAX_OBJECTS: usize = 65_536;
+/// The most bytes that are remembered of objects, their contents not included: a hundred thousand
+/// ordinary ones.
+const MAX_BYTES: usize = 64 << 20;
 /// The most files that are kept open, if this process may have twice as many.
 const MAX_OPEN: u64 = 2000;
 /// The lowest address that a 32-bit process cannot have.
 const ABOVE_32_BITS: u64 = 1 << 32;
-
-/// An object file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectId(pub(crate) u32);
-
-/// A place in an object file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CodeAddress {
-    /// The file.
-    pub object: ObjectId,
-    /// The link-time address there.
-    pub address: u64,
-}
-
-/// The bytes of an object. A file may change while it is read.
-#[derive(Debug)]
-pub enum Contents {
-    /// An open file.
-    File(File),
-    /// The vDSO.
-    Memory(Arc<[u8]>),
-}
-
-impl Source for Contents {
-    fn size(&self) -> io::Result<u64> {
-        match self {
-            Self::File(file) => file.size(),
-            Self::Memory(bytes) => bytes.size(),
-        }
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        match self {
-            Self::File(file) => file.read_at(offset, buffer),
-            Self::Memory(bytes) => Source::read_at(&**bytes, offset, buffer),
-        }
-    }
-}
 
 /// Why an object's unwind sections are not at hand.
 #[derive(Debug, Error)]
@@ -86,55 +48,6 @@ pub enum CfiError {
     Elf(#[from] ElfError),
 }
 
-/// What is remembered of an object.
-#[derive(Debug)]
-pub struct Object {
-    path: PathBuf,
-    facts: Arc<ElfFacts>,
-    key: Key,
-    /// Where it was found.
-    place: PathBuf,
-    contents: Option<Arc<Contents>>,
-    used: u64,
-}
-
-impl Object {
-    /// Its path as the first process saw it that mapped it; `[vdso]` for the vDSO.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What the file says of itself.
-    #[must_use]
-    pub const fn facts(&self) -> &Arc<ElfFacts> {
-        &self.facts
-    }
-
-    /// Its build ID.
-    #[must_use]
-    pub fn build_id(&self) -> Option<BuildId> {
-        self.facts.build_id
-    }
-}
-
-/// What makes two files the same object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Key {
-    BuildId(BuildId),
-    File(FileState),
-    Vdso,
-}
-
-impl Key {
-    fn of(opened: &Opened) -> Self {
-        match opened.facts.build_id {
-            Some(id) => Self::BuildId(id),
-            None => Self::File(opened.state),
-        }
-    }
-}
-
 /// The objects.
 #[derive(Debug)]
 pub struct Objects {
@@ -144,7 +57,9 @@ pub struct Objects {
     vdso: Option<Result<ObjectId, Unavailable>>,
     open: usize,
     max_open: usize,
-    max_objects: usize,
+    /// Bytes that are remembered of all objects.
+    bytes: usize,
+    max_bytes: usize,
     clock: u64,
     unavailable: BTreeMap<Unavailable, u64>,
 }
@@ -160,10 +75,10 @@ impl Objects {
     #[must_use]
     pub fn new() -> Self {
         let max_open = (limits::open_files() / 2).clamp(1, MAX_OPEN) as usize;
-        Self::with_limits(PathBuf::from("/proc"), max_open, MAX_OBJECTS)
+        Self::with_limits(PathBuf::from("/proc"), max_open, MAX_BYTES)
     }
 
-    fn with_limits(proc: PathBuf, max_open: usize, max_objects: usize) -> Self {
+    fn with_limits(proc: PathBuf, max_open: usize, max_bytes: usize) -> Self {
         Self {
             proc,
             objects: Vec::new(),
@@ -171,7 +86,8 @@ impl Objects {
             vdso: None,
             open: 0,
             max_open,
-            max_objects,
+            bytes: 0,
+            max_bytes,
             clock: 0,
             unavailable: BTreeMap::new(),
         }
@@ -207,6 +123,7 @@ impl Objects {
         match &mapping.backing {
             Backing::Anonymous => Err(Unavailable::Anonymous),
             Backing::Special(_) => Err(Unavailable::Special),
+            Backing::TooMany => Err(Unavailable::TooMany),
             Backing::Vdso => self.vdso_of(mapping),
             Backing::File(file) => match file.object.get() {
                 Some(object) => Ok(*object),
@@ -227,8 +144,13 @@ impl Objects {
             Some((failed_pid, reason)) if failed_pid == pid => return Err(reason),
             _ => {}
         }
-        let object = open::open(&self.proc, pid, mapping, file)
-            .and_then(|opened| self.intern(file.path_without_mark(), opened));
+        // A build that is known needs no file, which may be gone with its process.
+        let known = file.build_id.map(Key::BuildId);
+        let object = match known.and_then(|key| self.by_key.get(&key)) {
+            Some(object) => Ok(*object),
+            None => open::open(&self.proc, pid, mapping, file)
+                .and_then(|opened| self.intern(file.path_without_mark(), opened)),
+        };
         match object {
             Ok(object) => {
                 // Nobody else sets it, as that takes this table.
@@ -263,9 +185,11 @@ impl Objects {
     }
 
     fn add(&mut self, object: Object, contents: Contents) -> Result<ObjectId, Unavailable> {
-        if self.objects.len() >= self.max_objects {
+        let bytes = self.bytes.saturating_add(object.bytes());
+        if bytes > self.max_bytes {
             return Err(Unavailable::TooMany);
         }
+        self.bytes = bytes;
         let id = ObjectId(self.objects.len() as u32);
         self.by_key.insert(object.key, id);
         self.objects.push(object);

@@ -26,7 +26,7 @@ pub struct ProcMaps {
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MapsLine {
+pub struct MapsLine<'a> {
     /// The first address.
     pub start: u64,
     /// The address behind the last.
@@ -37,8 +37,8 @@ pub struct MapsLine {
     pub file_offset: u64,
     /// The file, if there is one.
     pub inode: Option<Inode>,
-    /// Its path, or the kernel's name for what is there, or nothing.
-    pub path: Vec<u8>,
+    /// Its path as it is written, or the kernel's name for what is there, or nothing.
+    pub raw_path: &'a [u8],
 }
 
 /// Reads the executable mappings.
@@ -63,7 +63,7 @@ pub fn read(mut maps: impl BufRead, files: &mut MappedFiles) -> io::Result<ProcM
                     start: line.start,
                     end: line.end,
                     file_offset: line.file_offset,
-                    backing: files.backing(&line.path, None, line.inode),
+                    backing: files.backing(&line.path(), None, line.inode),
                 };
                 read.truncated |= !read.space.insert(mapping);
             }
@@ -98,10 +98,10 @@ fn read_line(maps: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     }
 }
 
-impl MapsLine {
+impl<'a> MapsLine<'a> {
     /// Parses a line without its end. `None` if it is none.
     #[must_use]
-    pub fn parse(line: &[u8]) -> Option<Self> {
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
         let (range, rest) = field(line)?;
         let (protection, rest) = field(rest)?;
         let (offset, rest) = field(rest)?;
@@ -122,8 +122,26 @@ impl MapsLine {
             executable: protection.get(2) == Some(&b'x'),
             file_offset,
             inode: (number != 0).then_some(inode),
-            path: unescape(path.trim_ascii_start()),
+            raw_path: path.trim_ascii_start(),
         })
+    }
+
+    /// Its path. The kernel writes a newline in it as `\012`, and nothing else differently: a path
+    /// that has these four characters cannot be told from it.
+    #[must_use]
+    pub fn path(&self) -> Vec<u8> {
+        const NEWLINE: &[u8] = b"\\012";
+        let mut path = Vec::with_capacity(self.raw_path.len());
+        let mut rest = self.raw_path;
+        while let Some((&first, behind)) = rest.split_first() {
+            let (byte, behind) = match rest.strip_prefix(NEWLINE) {
+                Some(behind) => (b'\n', behind),
+                None => (first, behind),
+            };
+            path.push(byte);
+            rest = behind;
+        }
+        path
     }
 }
 
@@ -145,23 +163,6 @@ fn hex(digits: &[u8]) -> Option<u64> {
         return None;
     }
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-}
-
-/// The kernel writes a newline in a path as `\012`, and nothing else differently. A path that has
-/// these four characters cannot be told from it.
-fn unescape(path: &[u8]) -> Vec<u8> {
-    const NEWLINE: &[u8] = b"\\012";
-    let mut unescaped = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((&first, behind)) = rest.split_first() {
-        let (byte, behind) = match rest.strip_prefix(NEWLINE) {
-            Some(behind) => (b'\n', behind),
-            None => (first, behind),
-        };
-        unescaped.push(byte);
-        rest = behind;
-    }
-    unescaped
 }
 
 #[cfg(test)]

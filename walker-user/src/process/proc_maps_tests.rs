@@ -1,11 +1,14 @@
-use std::{io::Cursor, process::Command};
+use std::{
+    io::{Cursor, Read as _, Write as _},
+    process::{Command, Stdio},
+};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::process::mapped_file::Backing;
 
-fn line(text: &str) -> MapsLine {
+fn line(text: &str) -> MapsLine<'_> {
     MapsLine::parse(text.as_bytes()).unwrap()
 }
 
@@ -32,7 +35,7 @@ fn a_line_has_a_range_a_file_and_a_path() {
                 minor: 0,
                 number: 247_030
             }),
-            path: path.as_bytes().to_vec(),
+            raw_path: path.as_bytes(),
         }
     );
 }
@@ -40,16 +43,16 @@ fn a_line_has_a_range_a_file_and_a_path() {
 #[test]
 fn names_and_their_absence_are_told() {
     let anonymous = line("00400000-00500000 rw-p 00000000 00:00 0 ");
-    assert_eq!((anonymous.inode, &*anonymous.path), (None, &b""[..]));
+    assert_eq!((anonymous.inode, anonymous.raw_path), (None, &b""[..]));
     let vsyscall = line("ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0    [vsyscall]");
     assert!(vsyscall.executable);
-    assert_eq!(vsyscall.path, b"[vsyscall]");
+    assert_eq!(vsyscall.raw_path, b"[vsyscall]");
 }
 
 #[test]
 fn paths_may_have_spaces_and_newlines() {
     let odd = line(r"1000-2000 r-xp 0 8:1 9   /tmp/a b\012c\\013 (deleted)");
-    assert_eq!(odd.path, b"/tmp/a b\nc\\\\013 (deleted)");
+    assert_eq!(odd.path(), b"/tmp/a b\nc\\\\013 (deleted)");
 }
 
 #[test]
@@ -89,9 +92,15 @@ fn lines_and_their_lengths_are_bounded() {
 fn the_mappings_of_a_real_process_have_its_program() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("odd\nname");
-    std::fs::copy("/bin/cat", &program).unwrap();
+    // Not by this process: another thread may fork meanwhile, and then it is busy.
+    let mut cp = Command::new("cp");
+    assert!(cp.arg("/bin/cat").arg(&program).status().unwrap().success());
     let mut command = Command::new(&program);
-    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Its answer tells that it is past its start.
+    child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     let maps = std::fs::File::open(format!("/proc/{}/maps", child.id())).unwrap();
     let maps = read(std::io::BufReader::new(maps), &mut MappedFiles::default()).unwrap();
     drop(child.stdin.take());
@@ -131,8 +140,9 @@ proptest! {
         let escaped = path.replace('\n', r"\012");
         let text = format!("{start:08x}-{end:08x} r-xp {offset:08x} {major:02x}:{minor:02x} {number} {escaped}");
         let inode = Some(Inode { major, minor, number });
-        let path = path.into_bytes();
-        let expected = MapsLine { start, end, executable: true, file_offset: offset, inode, path };
+        let raw_path = escaped.as_bytes();
+        let expected = MapsLine { start, end, executable: true, file_offset: offset, inode, raw_path };
+        prop_assert_eq!(line(&text).path(), path.into_bytes());
         prop_assert_eq!(line(&text), expected);
     }
 }

@@ -18,10 +18,13 @@ use crate::{
 /// The most processes that are remembered.
 const MAX_PROCESSES: usize = 32_768;
 /// The most mappings of all processes together; those that a fork shares count for each.
-const MAX_MAPPINGS: usize = 2 << 20;
+const MAX_MAPPINGS: usize = 1 << 20;
 /// How long a process is remembered after its main thread ended, in nanoseconds of the records'
 /// time: its other threads may run a little longer, or for good.
 const LINGER_NS: u64 = 1_000_000_000;
+/// How long a process is not read again because of lost records: reading takes longest for the
+/// processes that can make records be lost.
+const READ_AGAIN_NS: u64 = 1_000_000_000;
 
 /// Which processes are of interest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,12 +51,12 @@ pub enum NoSpace {
 pub struct ProcessCounters {
     /// Address spaces read from `/proc`.
     pub read: u64,
-    /// Processes that were gone before they could be read, each time they were asked for.
+    /// Samples of processes that were gone before they could be read.
     pub gone: u64,
     /// Processes forgotten for lack of room.
     pub evicted: u64,
-    /// Processes that may have changed while records were lost, and were gone when they were to be
-    /// read again.
+    /// Samples of processes that may have changed while records were lost, and that could not be
+    /// read again, or not so soon.
     pub kept_stale: u64,
     /// Processes that executed another program between their first sample and the reading of
     /// `/proc`: until then the wrong program was read.
@@ -73,7 +76,8 @@ pub struct Processes {
     files: MappedFiles,
     /// Processes whose main thread ended, in the order of time.
     ended: VecDeque<(u64, u32)>,
-    losses: u64,
+    /// The time of the last loss of records; 0 if there was none.
+    lost_ns: u64,
     counters: ProcessCounters,
 }
 
@@ -96,7 +100,7 @@ impl Processes {
             table: Table::new(max_processes, max_mappings),
             files: MappedFiles::default(),
             ended: VecDeque::new(),
-            losses: 0,
+            lost_ns: 0,
             counters: ProcessCounters::default(),
         };
         if let Follow::Only(pids) = follow {
@@ -118,7 +122,7 @@ impl Processes {
             self.table.pids().collect()
         };
         for pid in pids.into_iter().take(self.table.max_processes()) {
-            // Counted, and tried again when it is needed.
+            // Tried again when it is needed.
             let _may_be_gone = self.read(pid, u64::MAX);
         }
     }
@@ -147,7 +151,7 @@ impl Processes {
                 }
             }
             Event::Exit { pid, tid } if pid == tid => self.end(time, *pid),
-            Event::Lost { .. } => self.losses += 1,
+            Event::Lost { .. } => self.lost_ns = self.lost_ns.max(time),
             Event::Comm { .. } | Event::Exit { .. } | Event::Ksymbol { .. } => {}
         }
     }
@@ -159,25 +163,28 @@ impl Processes {
     /// If the process ran before its records were followed, and is gone or may not be read.
     pub fn space(&mut self, pid: u32, time_ns: u64) -> Result<&AddressSpace, NoSpace> {
         self.forget_ended(time_ns);
-        let (known, fresh, ended) = self.table.get(pid).map_or((false, false, false), |p| {
-            (
-                p.known_until_ns.is_some(),
-                p.losses == self.losses,
-                p.ended_ns.is_some(),
-            )
-        });
-        if !known && ended {
-            self.counters.gone += 1;
-            return Err(NoSpace::Gone);
-        }
-        if !known {
-            self.read(pid, time_ns)?;
-        } else if !fresh && (ended || self.read(pid, time_ns).is_err()) {
-            self.counters.kept_stale += 1;
+        let process = self.table.get(pid);
+        let sure = process.is_some_and(|p| p.sure_ns > self.lost_ns);
+        match process.map(|p| (p.known_until_ns, p.ended_ns)) {
+            None | Some((None, None)) => {
+                let read = self.read(pid, time_ns);
+                self.counters.gone += u64::from(read == Err(NoSpace::Gone));
+                read?;
+            }
+            Some((None, Some(_))) => {
+                self.counters.gone += 1;
+                return Err(NoSpace::Gone);
+            }
+            Some((Some(_), _)) if sure => {}
+            Some((Some(read_ns), ended)) => {
+                let again = time_ns.saturating_sub(read_ns) >= READ_AGAIN_NS;
+                // What has its number after it ended may be another process.
+                if ended.is_some() || !again || self.read(pid, time_ns).is_err() {
+                    self.counters.kept_stale += 1;
+                }
+            }
         }
         let process = self.table.touch(pid).ok_or(NoSpace::Gone)?;
-        // Also if it could not be read again: it will not be tried at every sample.
-        process.losses = self.losses;
         Ok(&process.space)
     }
 
@@ -207,7 +214,7 @@ impl Processes {
             space: Arc::default(),
             known_until_ns: None,
             asked_ns: u64::MAX,
-            losses: self.losses,
+            sure_ns: 0,
             ended_ns: None,
             threads: true,
         }
@@ -226,16 +233,14 @@ impl Processes {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(NoSpace::Denied);
             }
-            Ok(_) | Err(_) => {
-                self.counters.gone += 1;
-                return Err(NoSpace::Gone);
-            }
+            Ok(_) | Err(_) => return Err(NoSpace::Gone),
         };
         self.counters.read += 1;
         self.counters.unread_lines += maps.malformed + u64::from(maps.truncated);
         let process = Process {
             space: Arc::new(maps.space),
             known_until_ns: Some(now),
+            sure_ns: now,
             asked_ns,
             ..self.unread()
         };
@@ -281,6 +286,7 @@ impl Processes {
         let process = Process {
             // Its mappings follow, all of them, however close in time.
             known_until_ns: Some(0),
+            sure_ns: time,
             threads: false,
             ..self.unread()
         };
@@ -307,7 +313,7 @@ impl Processes {
             Process {
                 space: Arc::clone(&parent.space),
                 known_until_ns: parent.known_until_ns,
-                losses: parent.losses,
+                sure_ns: parent.sure_ns,
                 threads: false,
                 ..unread
             }

@@ -14,8 +14,8 @@ pub(super) struct Process {
     pub(super) known_until_ns: Option<u64>,
     /// The time of the sample that made `/proc` be read.
     pub(super) asked_ns: u64,
-    /// How many losses of records there had been when it was last known for sure.
-    pub(super) losses: u64,
+    /// When it was last known for sure; records that were lost later may be missing.
+    pub(super) sure_ns: u64,
     /// When its main thread ended.
     pub(super) ended_ns: Option<u64>,
     /// Whether it has had, or may have had, other threads.
@@ -133,7 +133,7 @@ mod tests {
             space: Arc::new(space),
             known_until_ns: None,
             asked_ns: 0,
-            losses: 0,
+            sure_ns: 0,
             ended_ns: None,
             threads: false,
         }

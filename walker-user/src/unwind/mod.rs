@@ -156,6 +156,12 @@ pub enum StopReason {
         /// How many bytes had been copied.
         bytes: u32,
     },
+    /// Nothing of the user stack could be read: a process that ends gives its memory back before
+    /// the rest of it is cleared away.
+    UnreadableStack,
+    /// The registers are those of a program that was just replaced by another (`execve`), whose
+    /// stack is gone.
+    Replaced,
     /// The code is in no mapping of the process.
     Unmapped {
         /// The instruction.
@@ -194,6 +200,8 @@ impl StopReason {
             Self::BadReturnAddress { .. } => "bad-return-address",
             Self::OutermostFrame => "outermost-frame",
             Self::Truncated { .. } => "truncated",
+            Self::UnreadableStack => "unreadable-stack",
+            Self::Replaced => "program-replaced",
             Self::Unmapped { .. } => "unmapped",
             Self::BadUnwindInfo { .. } => "bad-unwind-info",
         }
@@ -230,6 +238,8 @@ impl fmt::Display for StopReason {
             Self::Truncated { bytes } => {
                 write!(f, "truncated: {bytes} bytes of the user stack were copied")
             }
+            Self::UnreadableStack => write!(f, "the user stack could not be read"),
+            Self::Replaced => write!(f, "the program was being replaced by another"),
             Self::Unmapped { ip } => write!(f, "{ip:#x} is in no mapping of the process"),
             Self::BadUnwindInfo { ip } => {
                 write!(f, "the unwind information for {ip:#x} is malformed")

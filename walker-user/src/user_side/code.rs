@@ -9,7 +9,8 @@ use crate::{
         Unavailable,
         address_space::{AddressSpace, Mapping},
         mapped_file::Backing,
-        objects::{ObjectId, Objects},
+        object::ObjectId,
+        objects::Objects,
     },
     unwind::user::walk::{CodeAt, CodeKind, ModuleId, UserCode},
 };
@@ -122,7 +123,7 @@ fn name_of(mapping: &Mapping) -> &[u8] {
         Backing::File(file) => file.path_without_mark(),
         Backing::Special(name) => name,
         Backing::Vdso => b"[vdso]",
-        Backing::Anonymous => b"",
+        Backing::Anonymous | Backing::TooMany => b"[unknown]",
     }
 }
 

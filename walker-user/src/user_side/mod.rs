@@ -27,9 +27,9 @@ use crate::{
         record::Sample,
         side_band_reader::{DEFAULT_PAGES, SideBandReader},
     },
-    output::grouped,
     process::{
-        objects::{Contents, ObjectId, Objects},
+        object::{Contents, ObjectId},
+        objects::Objects,
         processes::{Follow, Processes},
     },
     resolve::UserFiles,
@@ -86,13 +86,17 @@ enum PerfMap {
     Missing { looked_ns: u64 },
 }
 
-/// What became of the bytes and walks.
+/// What became of the user side of samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UserCounters {
-    /// Walks.
+    /// Walks of copied bytes.
     pub walks: u64,
-    /// Bytes of user stacks that were copied for them.
+    /// Bytes that were copied for them.
     pub bytes: u64,
+    /// Records of what processes mapped that were lost.
+    pub lost_records: u64,
+    /// Object files whose unwind tables could not be read or are malformed.
+    pub unreadable_tables: u64,
 }
 
 /// Walks user stacks.
@@ -166,6 +170,9 @@ impl UserSide {
             });
             return Some(StopReason::Unmapped { ip: registers.ip });
         };
+        if space.get(registers.ip).is_none() && is_exec(&registers) {
+            return Some(StopReason::Replaced);
+        }
         let mut code = ProcessCode::new(header.pid, space, &mut self.objects, &mut self.tables);
         self.frames.clear();
         let copy = sample.user_stack();
@@ -205,7 +212,10 @@ impl UserSide {
             self.counters.bytes += u64::from(copied);
             self.learn(header.pid, header.comm, copied, walk.bytes_used, truncated);
         }
-        Some(walk.stop)
+        Some(match walk.stop {
+            StopReason::MissingBytes { .. } if copy.is_none() => StopReason::UnreadableStack,
+            stop => stop,
+        })
     }
 
     fn learn(&mut self, pid: u32, comm: [u8; 16], copied: u32, used: u32, truncated: bool) {
@@ -256,24 +266,16 @@ impl UserSide {
         Ok(())
     }
 
-    /// What became of the bytes and walks.
+    /// What became of it all.
     #[must_use]
-    pub const fn counters(&self) -> UserCounters {
-        self.counters
-    }
-
-    /// What else is worth knowing.
-    #[must_use]
-    pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        let UserCounters { walks, bytes } = self.counters;
-        if walks > 0 {
-            notes.push(format!(
-                "copied   {} bytes of user stack a sample",
-                grouped(bytes / walks)
-            ));
+    pub fn counters(&self) -> UserCounters {
+        let side_band = self.side_band.as_ref().map(SideBandReader::counters);
+        let side_band = side_band.unwrap_or_default();
+        UserCounters {
+            lost_records: side_band.lost + side_band.overflowed + side_band.malformed,
+            unreadable_tables: self.tables.unreadable,
+            ..self.counters
         }
-        notes
     }
 }
 
@@ -310,6 +312,11 @@ impl UserFiles for UserSide {
             PerfMap::Missing { .. } => None,
         }
     }
+}
+
+/// Whether user space entered the kernel for `execve` or `execveat`.
+const fn is_exec(registers: &Registers) -> bool {
+    registers.orig_ax == libc::SYS_execve as u64 || registers.orig_ax == libc::SYS_execveat as u64
 }
 
 /// The bytes in a file without a name, for a reader that wants a file.

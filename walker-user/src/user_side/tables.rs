@@ -6,7 +6,10 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     elf::DEBUG_FOLDER,
-    process::objects::{CfiError, ObjectId, Objects},
+    process::{
+        object::ObjectId,
+        objects::{CfiError, Objects},
+    },
     unwind::user::tables::CfiTables,
 };
 

@@ -144,7 +144,7 @@ pub(crate) fn read(path: &Path) -> Vec<TextStack> {
 pub(crate) struct Verdict {
     /// The true chain, or a part of it from its beginning on, walked to the end.
     pub(crate) right: u64,
-    /// Walked to the end, before or after the program's own functions ran.
+    /// Before or after the program's own functions ran.
     pub(crate) outside: u64,
     /// Ended early for want of bytes, and says so.
     pub(crate) short: u64,
@@ -173,6 +173,9 @@ impl Verdict {
             let matches = chains.0.iter().any(|chain| is_chain(&names, chain, &own));
             let place = if stack.stop == "truncated" {
                 &mut verdict.short
+            } else if stack.stop == "unreadable-stack" {
+                // The program has ended, and its memory is being cleared away.
+                &mut verdict.outside
             } else if !stack.complete {
                 &mut verdict.broken
             } else if !in_own {

@@ -224,7 +224,7 @@ fn node() -> Completion {
                 called.all(|name| rest.any(|next| next == name)),
                 "{stack:#?}"
             );
-            assert!(stack.user.iter().any(|name| name == "main"), "{stack:#?}");
+            assert!(stack.user[0] == "_start", "{stack:#?}");
         }
     }
     println!("script.js: {inside} of {all} samples in its functions");

@@ -13,8 +13,8 @@ struct Entry {
     rule: Rule,
 }
 
-/// What no walk has asked for: the module of an entry that was never written says nothing, but a
-/// rule for it is right nevertheless, as no code is at this address.
+/// A place that was never written. Should a walk ask for this very address, the rule is right: no
+/// FDE can cover the last one there is.
 const EMPTY: Entry = Entry {
     address: u64::MAX,
     module: ModuleId(u32::MAX),

@@ -51,7 +51,7 @@ impl Values {
     }
 
     /// The place of the value with this index, counted from the top.
-    fn from_top(&mut self, index: usize) -> Result<&mut u64, NoValue> {
+    fn nth(&mut self, index: usize) -> Result<&mut u64, NoValue> {
         let place = self.used.checked_sub(index + 1).ok_or(NoValue::Malformed)?;
         Ok(&mut self.values[place])
     }
@@ -142,20 +142,20 @@ fn step(
             values.pop()?;
         }
         Operation::Pick { index } => {
-            let value = *values.from_top(usize::from(index))?;
+            let value = *values.nth(usize::from(index))?;
             values.push(value)?;
         }
         Operation::Swap => {
-            let (top, below) = (*values.from_top(0)?, *values.from_top(1)?);
-            *values.from_top(0)? = below;
-            *values.from_top(1)? = top;
+            let (top, below) = (*values.nth(0)?, *values.nth(1)?);
+            *values.nth(0)? = below;
+            *values.nth(1)? = top;
         }
         Operation::Rot => {
-            let (first, second) = (*values.from_top(0)?, *values.from_top(1)?);
-            let third = *values.from_top(2)?;
-            *values.from_top(0)? = second;
-            *values.from_top(1)? = third;
-            *values.from_top(2)? = first;
+            let (first, second) = (*values.nth(0)?, *values.nth(1)?);
+            let third = *values.nth(2)?;
+            *values.nth(0)? = second;
+            *values.nth(1)? = third;
+            *values.nth(2)? = first;
         }
         Operation::Bra { target } => {
             if values.pop()? != 0 {
@@ -185,7 +185,7 @@ fn arithmetic(
         Operation::Minus => values.binary(u64::wrapping_sub),
         Operation::Mul => values.binary(u64::wrapping_mul),
         Operation::Div => {
-            if *values.from_top(0)? == 0 {
+            if *values.nth(0)? == 0 {
                 return Err(NoValue::Malformed);
             }
             values.binary(|left, right| {
@@ -195,7 +195,7 @@ fn arithmetic(
             })
         }
         Operation::Mod => {
-            if *values.from_top(0)? == 0 {
+            if *values.nth(0)? == 0 {
                 return Err(NoValue::Malformed);
             }
             values.binary(|left, right| left % right)

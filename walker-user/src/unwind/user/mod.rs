@@ -4,15 +4,17 @@
 //! it reads was written by programs that nobody trusts, so each walk has a bound on its work that
 //! nothing in the tables or on the stack can raise.
 //!
-//! [`tables`] finds the unwind information of an address and `rule` boils it down to what `cache`
-//! can keep; `row` and `expression` evaluate what does not fit. [`walk`] goes from frame to frame,
-//! `progress` keeps it from going in circles, and `fallback` has the steps for code without unwind
-//! information.
+//! [`tables`] finds the unwind information of an address, through `header` or `index`, and `rule`
+//! boils it down to what `cache` can keep; `row` and `expression` evaluate what does not fit.
+//! [`walk`] goes from frame to frame, `progress` keeps it from going in circles, and `fallback` has
+//! the steps for code without unwind information.
 
 mod cache;
+mod entry;
 mod expression;
 mod fallback;
 mod header;
+mod index;
 mod progress;
 pub mod registers;
 mod row;

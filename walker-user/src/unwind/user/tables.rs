@@ -1,29 +1,24 @@
 //! The unwind information of one object file: finds the entry for an address and runs its program
 //! up to there.
 //!
-//! gimli parses what is in an entry. This module decides which entry, and sees to it that neither
-//! that nor the program takes long, whatever the sections hold. What a row means is the job of
-//! `rule` and `row`.
+//! This module decides which entry, and sees to it that its program does not take long, whatever
+//! the sections hold. Parsing an entry is the job of `entry`; what a row means, that of `rule` and
+//! `row`.
 
 use gimli::{
-    BaseAddresses, DebugFrame, EhFrame, EndianSlice, FrameDescriptionEntry, LittleEndian, Register,
-    RegisterRule, UnwindContext, UnwindContextStorage, UnwindOffset, UnwindSection, UnwindTableRow,
+    BaseAddresses, DebugFrame, EhFrame, LittleEndian, Register, RegisterRule, UnwindContext,
+    UnwindContextStorage, UnwindSection, UnwindTableRow,
 };
 
 use super::{
+    entry::{Fde, NoRow, Reader, parse_fde},
     header::HeaderTable,
+    index::{FdeIndex, MAX_CANDIDATES},
     sections::{CfiSections, Section},
 };
 
-/// Longest augmentation string that is looked at. Those in use have up to six characters.
-const MAX_AUGMENTATION: usize = 12;
-/// Most entries that are tried for one address where several begin before it.
-const MAX_CANDIDATES: usize = 4;
 /// What a lookup costs besides the bytes of the program it runs.
 const LOOKUP_COST: u32 = 64;
-
-type Reader<'a> = EndianSlice<'a, LittleEndian>;
-type Fde<'a> = FrameDescriptionEntry<Reader<'a>>;
 
 /// Room for the rows of a running program: enough for every register of x86-64 that compilers
 /// write rules for, and more nesting than any of them uses.
@@ -54,21 +49,6 @@ pub enum CfiError {
     },
 }
 
-/// Why there is no row for an address that has unwind information.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoRow {
-    /// The information is malformed.
-    Malformed,
-    /// Its program is longer than what is left of the walk's budget.
-    Budget,
-}
-
-impl From<gimli::Error> for NoRow {
-    fn from(_: gimli::Error) -> Self {
-        Self::Malformed
-    }
-}
-
 /// How to unwind the frame of one address.
 #[derive(Debug)]
 pub(super) struct Row<'t, 'c> {
@@ -90,63 +70,6 @@ impl<'t> Row<'t, '_> {
     ) -> Option<&'t [u8]> {
         let rest = self.section.get(expression.offset..)?;
         rest.get(..expression.length)
-    }
-}
-
-/// An entry of an index that was made here.
-#[derive(Debug, Clone, Copy)]
-struct IndexEntry {
-    /// The first address of the code.
-    code: u64,
-    /// Bytes of code.
-    length: u32,
-    /// Where the FDE is in its section.
-    fde: u32,
-}
-
-/// The FDEs of a section, sorted by address.
-#[derive(Debug)]
-struct FdeIndex(Vec<IndexEntry>);
-
-impl FdeIndex {
-    /// Reads every FDE once. Those that cannot be parsed are left out, and what follows an entry
-    /// whose length is wrong cannot be found.
-    fn new<'t, S>(section: &S, bytes: &'t [u8], bases: &BaseAddresses) -> Self
-    where
-        S: UnwindSection<Reader<'t>>,
-    {
-        let mut entries = Vec::new();
-        let mut offset = 0;
-        while let Some(end) = entry_end(bytes, offset) {
-            // Code that the linker dropped is left at address 0.
-            if let Ok(fde) = parse_fde(section, bytes, bases, offset)
-                && fde.initial_address() != 0
-                && let Ok(length @ 1..) = u32::try_from(fde.len())
-                && let Ok(fde_offset) = u32::try_from(offset)
-            {
-                entries.push(IndexEntry {
-                    code: fde.initial_address(),
-                    length,
-                    fde: fde_offset,
-                });
-            }
-            offset = end;
-        }
-        entries.sort_unstable_by_key(|entry| (entry.code, entry.fde));
-        entries.shrink_to_fit();
-        Self(entries)
-    }
-
-    fn candidates(&self, address: u64) -> impl Iterator<Item = usize> + use<'_> {
-        let after = self.0.partition_point(|entry| entry.code <= address);
-        let before = self.0.get(..after).unwrap_or_default();
-        let near = before.iter().rev().take(MAX_CANDIDATES);
-        near.filter(move |entry| address - entry.code < u64::from(entry.length))
-            .filter_map(|entry| usize::try_from(entry.fde).ok())
-    }
-
-    fn bytes(&self) -> usize {
-        self.0.capacity() * size_of::<IndexEntry>()
     }
 }
 
@@ -329,63 +252,6 @@ impl CfiTables {
 fn offset_in(section: &Section, address: u64) -> Option<usize> {
     let offset = usize::try_from(address.checked_sub(section.address)?).ok()?;
     (offset < section.bytes.len()).then_some(offset)
-}
-
-/// Where the entry at `offset` ends; `None` if it is not all there. An entry without length, which
-/// ends `.eh_frame` but may stand between two parts that were linked together, is one too.
-fn entry_end(bytes: &[u8], offset: usize) -> Option<usize> {
-    let (begin, length) = entry_length(bytes, offset)?;
-    let end = begin.checked_add(length)?;
-    (end <= bytes.len()).then_some(end)
-}
-
-/// Where the entry at `offset` begins behind its length, and that length.
-fn entry_length(bytes: &[u8], offset: usize) -> Option<(usize, usize)> {
-    let rest = bytes.get(offset..)?;
-    let (length, rest) = rest.split_first_chunk()?;
-    match u32::from_le_bytes(*length) {
-        u32::MAX => {
-            let length = u64::from_le_bytes(*rest.first_chunk()?);
-            Some((offset + 12, usize::try_from(length).ok()?))
-        }
-        length => Some((offset + 4, usize::try_from(length).ok()?)),
-    }
-}
-
-/// Parses an FDE with its CIE, which takes the same short time whatever they hold.
-fn parse_fde<'t, S>(
-    section: &S,
-    bytes: &'t [u8],
-    bases: &BaseAddresses,
-    offset: usize,
-) -> Result<Fde<'t>, NoRow>
-where
-    S: UnwindSection<Reader<'t>>,
-{
-    let partial = section.partial_fde_from_offset(bases, S::Offset::from(offset))?;
-    let cie = UnwindOffset::into(partial.cie_offset());
-    check_augmentation(bytes, cie)?;
-    let fde = partial.parse(|section, bases, offset| section.cie_from_offset(bases, offset))?;
-    if fde.cie().address_size() != 8 {
-        return Err(NoRow::Malformed);
-    }
-    Ok(fde)
-}
-
-/// Makes sure that the augmentation string of a CIE is short, as gimli reads all of it.
-fn check_augmentation(bytes: &[u8], cie: usize) -> Result<(), NoRow> {
-    let (begin, _) = entry_length(bytes, cie).ok_or(NoRow::Malformed)?;
-    // The string follows the CIE's ID, of 8 bytes in a 64-bit `.debug_frame`, and the version.
-    let window = bytes.get(begin..).unwrap_or_default();
-    let window = window.get(..window.len().min(8 + 1 + MAX_AUGMENTATION));
-    let string = window
-        .and_then(|window| window.get(4 + 1..))
-        .ok_or(NoRow::Malformed)?;
-    if string.contains(&0) {
-        Ok(())
-    } else {
-        Err(NoRow::Malformed)
-    }
 }
 
 /// Runs the program of `fde` up to `address`, which it covers.

@@ -7,18 +7,19 @@ use walker_common::StackKind;
 
 use super::{
     cache::RuleCache,
+    entry::NoRow,
     progress::Progress,
     registers::UserRegisters,
     row,
     rule::Rule,
     stack::{StackReader, UserStack, is_user_address},
-    tables::{CfiTables, NoRow, RowContext},
+    tables::{CfiTables, RowContext},
 };
 use crate::unwind::{Frame, FrameSource, StopReason};
 
 /// How much work one walk may spend on programs and expressions: bytes of the one, operations of
 /// the other. Real walks of a hundred frames take some thousands when nothing is cached.
-const BUDGET: u32 = 1 << 20;
+const BUDGET: u32 = 1 << 18;
 
 /// The number of a loaded object. Two objects must never have the same in the life of a
 /// [`UserWalker`], which remembers rules by it; the same object may have it in many processes.

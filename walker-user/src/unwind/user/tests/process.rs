@@ -6,8 +6,7 @@ use object::{
     Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, read::elf::ElfFile64,
 };
 use walker_common::wire::Registers;
-
-use crate::unwind::{
+use walker_user::unwind::{
     Frame,
     memory::Segment,
     user::{
@@ -23,17 +22,17 @@ use crate::unwind::{
 const CALL_BYTES: usize = 7;
 
 /// An object file of the process.
-pub(super) struct LoadedObject {
+pub(crate) struct LoadedObject {
     bytes: Vec<u8>,
     /// File offset, length, and address as linked.
     segments: Vec<(u64, u64, u64)>,
     /// Address as linked, length and name, sorted.
     symbols: Vec<(u64, u64, String)>,
-    pub(super) tables: CfiTables,
+    pub(crate) tables: CfiTables,
 }
 
 impl LoadedObject {
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         let tables = CfiTables::new(sections(&bytes)).unwrap();
         let file = ElfFile64::<object::Endianness>::parse(bytes.as_slice()).unwrap();
         let segments = file
@@ -68,15 +67,19 @@ impl LoadedObject {
     }
 
     fn symbol(&self, address: u64) -> Option<&str> {
-        self.symbols
+        let after = self.symbols.partition_point(|symbol| symbol.0 <= address);
+        // Aliases, and labels within a function, may come in between.
+        self.symbols[..after]
             .iter()
-            .find(|(start, length, _)| (*start..start + length).contains(&address))
+            .rev()
+            .take(16)
+            .find(|(start, length, _)| address - start < *length)
             .map(|(_, _, name)| name.as_str())
     }
 }
 
 /// The sections with unwind information of an ELF file.
-pub(super) fn sections(bytes: &[u8]) -> CfiSections {
+pub(crate) fn sections(bytes: &[u8]) -> CfiSections {
     let file = ElfFile64::<object::Endianness>::parse(bytes).unwrap();
     let section = |name| {
         let section = file.section_by_name(name)?;
@@ -102,17 +105,17 @@ struct Mapping {
 }
 
 /// What was captured at one event.
-pub(super) struct Captured {
-    pub(super) registers: UserRegisters,
-    pub(super) stack_address: u64,
-    pub(super) stack: Vec<u8>,
+pub(crate) struct Captured {
+    pub(crate) registers: UserRegisters,
+    pub(crate) stack_address: u64,
+    pub(crate) stack: Vec<u8>,
     /// What libgcc's `backtrace()` said.
-    pub(super) chain: Vec<u64>,
+    pub(crate) chain: Vec<u64>,
 }
 
 impl Captured {
     /// All of the copied stack.
-    pub(super) fn whole_stack(&self) -> UserStack<'_> {
+    pub(crate) fn whole_stack(&self) -> UserStack<'_> {
         UserStack {
             segment: Segment {
                 address: self.stack_address,
@@ -124,15 +127,15 @@ impl Captured {
 }
 
 /// The process, and its samples.
-pub(super) struct Process {
+pub(crate) struct Process {
     mappings: Vec<Mapping>,
-    pub(super) objects: Vec<LoadedObject>,
-    pub(super) samples: Vec<Captured>,
+    pub(crate) objects: Vec<LoadedObject>,
+    pub(crate) samples: Vec<Captured>,
 }
 
 impl Process {
     /// Reads what a program printed that includes `dump.h`.
-    pub(super) fn parse(output: &str) -> Self {
+    pub(crate) fn parse(output: &str) -> Self {
         let mut process = Self {
             mappings: Vec::new(),
             objects: Vec::new(),
@@ -203,7 +206,7 @@ impl Process {
     }
 
     /// Walks a sample.
-    pub(super) fn walk(&self, walker: &mut UserWalker, index: usize) -> (Vec<Frame>, UserWalk) {
+    pub(crate) fn walk(&self, walker: &mut UserWalker, index: usize) -> (Vec<Frame>, UserWalk) {
         let sample = &self.samples[index];
         let mut frames = Vec::new();
         let stack = sample.whole_stack();
@@ -212,7 +215,7 @@ impl Process {
     }
 
     /// The functions of these frames, leaf first; `?` where no symbol says.
-    pub(super) fn names(&self, frames: &[Frame]) -> Vec<&str> {
+    pub(crate) fn names(&self, frames: &[Frame]) -> Vec<&str> {
         let name = |frame: &Frame| {
             let (mapping, offset) = self.find(frame.lookup_address())?;
             let object = &self.objects[mapping.object?];
@@ -226,7 +229,7 @@ impl Process {
 }
 
 /// The code of a process.
-pub(super) struct Code<'p>(pub(super) &'p Process);
+pub(crate) struct Code<'p>(pub(crate) &'p Process);
 
 impl UserCode for Code<'_> {
     fn code_at(&mut self, address: u64) -> Option<CodeAt<'_>> {

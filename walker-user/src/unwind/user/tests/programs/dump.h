@@ -17,7 +17,9 @@
 #define FUNCTION __attribute__((noinline, noclone))
 /* Keeps a call from being made a jump. */
 #define KEEP() __asm__ volatile("" ::: "memory")
+#ifndef MOST_STACK
 #define MOST_STACK (512 * 1024)
+#endif
 
 /* If set and below the stack pointer, the copy of the stack begins here. */
 static uintptr_t lowest;

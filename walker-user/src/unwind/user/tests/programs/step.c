@@ -1,11 +1,13 @@
 /* A sample at every instruction of some work: prologues, epilogues, calls through the PLT with the
  * resolution of the symbol, and code of the C library. */
+#define MOST_STACK 8192
 #include "dump.h"
 #include <ctype.h>
 
 #define FLAG_TRAP 0x100
 
 volatile int zero;
+static const char *volatile text = "text";
 static int steps;
 
 static void on_trap(int number, siginfo_t *info, void *context)
@@ -21,7 +23,7 @@ static FUNCTION int many(int a, int b, int c, int d, int e, int f, int g)
 {
 	int result = a + labs(b - g) * c;
 	KEEP();
-	return result + d * e + f * toupper(a) + zero;
+	return result + d * e + f * toupper(a) + strlen(text);
 }
 
 static FUNCTION int realigned(int depth)

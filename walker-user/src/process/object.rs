@@ -1,0 +1,108 @@
+//! One object file: what is remembered of it, and its bytes.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::open::{FileState, Opened};
+use crate::elf::{BuildId, ElfFacts, LoadSegment, Source};
+
+/// An object file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId(pub(crate) u32);
+
+/// A place in an object file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CodeAddress {
+    /// The file.
+    pub object: ObjectId,
+    /// The link-time address there.
+    pub address: u64,
+}
+
+/// The bytes of an object. A file may change while it is read.
+#[derive(Debug)]
+pub enum Contents {
+    /// An open file.
+    File(File),
+    /// The vDSO.
+    Memory(Arc<[u8]>),
+}
+
+impl Source for Contents {
+    fn size(&self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => file.size(),
+            Self::Memory(bytes) => bytes.size(),
+        }
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.read_at(offset, buffer),
+            Self::Memory(bytes) => Source::read_at(&**bytes, offset, buffer),
+        }
+    }
+}
+
+/// What is remembered of an object.
+#[derive(Debug)]
+pub struct Object {
+    pub(super) path: PathBuf,
+    pub(super) facts: Arc<ElfFacts>,
+    pub(super) key: Key,
+    /// Where it was found.
+    pub(super) place: PathBuf,
+    pub(super) contents: Option<Arc<Contents>>,
+    /// When it was last used, counted in uses.
+    pub(super) used: u64,
+}
+
+impl Object {
+    /// Its path as the first process saw it that mapped it; `[vdso]` for the vDSO.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file says of itself.
+    #[must_use]
+    pub const fn facts(&self) -> &Arc<ElfFacts> {
+        &self.facts
+    }
+
+    /// Bytes of memory that it takes, more or less, without the open file.
+    pub(super) fn bytes(&self) -> usize {
+        let facts = &*self.facts;
+        let link = facts.debug_link.as_ref().map_or(0, |link| link.name.len());
+        let loads = facts.loads.len() * size_of::<LoadSegment>();
+        let names = self.path.as_os_str().len() + self.place.as_os_str().len();
+        size_of::<Self>() + size_of::<ElfFacts>() + loads + link + names
+    }
+
+    /// Its build ID.
+    #[must_use]
+    pub fn build_id(&self) -> Option<BuildId> {
+        self.facts.build_id
+    }
+}
+
+/// What makes two files the same object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    BuildId(BuildId),
+    File(FileState),
+    Vdso,
+}
+
+impl Key {
+    pub(super) fn of(opened: &Opened) -> Self {
+        match opened.facts.build_id {
+            Some(id) => Self::BuildId(id),
+            None => Self::File(opened.state),
+        }
+    }
+}
