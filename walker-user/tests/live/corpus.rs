@@ -69,6 +69,11 @@ impl Chains {
         Self(chains)
     }
 
+    /// Chains as the heads of sources have them.
+    pub(crate) fn new(chains: &[&str]) -> Self {
+        Self(chains.iter().map(|chain| expand(chain)).collect())
+    }
+
     /// The functions that are the program's own.
     fn own(&self) -> BTreeSet<&str> {
         let all = self.0.iter().flatten().map(String::as_str);
@@ -173,8 +178,9 @@ impl Verdict {
             let matches = chains.0.iter().any(|chain| is_chain(&names, chain, &own));
             let place = if stack.stop == "truncated" {
                 &mut verdict.short
-            } else if stack.stop == "unreadable-stack" {
-                // The program has ended, and its memory is being cleared away.
+            } else if ["unreadable-stack", "program-replaced"].contains(&&*stack.stop) {
+                // The program has ended and its memory is being cleared away, or its file is about
+                // to be executed.
                 &mut verdict.outside
             } else if !stack.complete {
                 &mut verdict.broken
