@@ -23,5 +23,5 @@ pub mod sections;
 pub mod stack;
 pub mod tables;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub mod walk;
