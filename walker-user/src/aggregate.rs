@@ -14,6 +14,8 @@ use crate::{
 
 /// Most nodes of the tree, about 40 MiB with its index.
 const MAX_NODES: usize = 500_000;
+/// How many latest stacks are kept.
+const LATEST: usize = 8;
 /// Most processes that are told apart.
 const MAX_PROCESSES: usize = 100_000;
 
@@ -108,6 +110,16 @@ pub struct Aggregate {
     node_ids: FxHashMap<(Parent, RawFrame), u32>,
     samples: FxHashMap<(Parent, &'static str, bool), u64>,
     shortened: u64,
+    /// The latest stack of each of a few processes, root first: the next one usually begins like
+    /// it, and comparing is cheaper than finding.
+    latest: [Latest; LATEST],
+}
+
+/// A stack and the nodes it is kept in.
+#[derive(Debug, Default)]
+struct Latest {
+    process: u32,
+    path: Vec<(RawFrame, u32)>,
 }
 
 impl Aggregate {
@@ -115,16 +127,31 @@ impl Aggregate {
     ///
     /// `stop` is why the walk of the last frame's side ended.
     pub fn add(&mut self, process: Process, frames: &[RawFrame], stop: StopReason) {
-        let mut at = Parent::Process(self.process(process));
-        for frame in frames.iter().rev() {
-            match self.child(at, *frame) {
-                Some(node) => at = Parent::Node(node),
-                None => {
-                    self.shortened += 1;
-                    break;
-                }
-            }
+        let process = self.process(process);
+        let slot = process as usize % LATEST;
+        let Latest {
+            process: same,
+            mut path,
+        } = std::mem::take(&mut self.latest[slot]);
+        let known = match same == process {
+            true => path.iter().zip(frames.iter().rev()),
+            false => [].iter().zip(frames.iter().rev()),
+        };
+        let known = known.take_while(|((kept, _), frame)| kept == *frame);
+        path.truncate(known.count());
+        let mut at = match path.last() {
+            Some((_, node)) => Parent::Node(*node),
+            None => Parent::Process(process),
+        };
+        for frame in frames.iter().rev().skip(path.len()) {
+            let Some(node) = self.child(at, *frame) else {
+                self.shortened += 1;
+                break;
+            };
+            path.push((*frame, node));
+            at = Parent::Node(node);
         }
+        self.latest[slot] = Latest { process, path };
         *self
             .samples
             .entry((at, stop.name(), stop.is_complete()))
@@ -213,6 +240,10 @@ impl Aggregate {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn kernel(ip: u64) -> RawFrame {
@@ -248,6 +279,34 @@ mod tests {
         assert!(stacks.contains(&(1, vec![kernel(1)], "end-of-stack", 1)));
         assert!(stacks.contains(&(2, vec![kernel(1), kernel(2)], "user-mode", 1)));
         assert_eq!(aggregate.total(), 5);
+    }
+
+    proptest! {
+        /// Stacks that begin like the latest one of their process go the same way as any other.
+        #[test]
+        fn every_stack_comes_out_as_it_went_in(
+            added in prop::collection::vec(
+                (0u32..20, prop::collection::vec(0u64..3, 0..6)),
+                0..60,
+            ),
+        ) {
+            let mut aggregate = Aggregate::default();
+            let mut expected: BTreeMap<(u32, Vec<u64>), u64> = BTreeMap::new();
+            for (pid, ips) in added {
+                let frames: Vec<RawFrame> = ips.iter().rev().map(|ip| kernel(*ip)).collect();
+                aggregate.add(process(pid), &frames, StopReason::UserMode);
+                *expected.entry((pid, ips)).or_default() += 1;
+            }
+            let mut actual = BTreeMap::new();
+            for stack in aggregate.stacks() {
+                let ips = stack.frames.iter().map(|frame| match frame {
+                    RawFrame::Kernel { ip, .. } => *ip,
+                    RawFrame::User { .. } => panic!("not added"),
+                });
+                actual.insert((stack.process.pid, ips.collect::<Vec<_>>()), stack.samples);
+            }
+            prop_assert_eq!(actual, expected);
+        }
     }
 
     #[test]

@@ -15,10 +15,11 @@ const STEP: u32 = 256;
 /// How much a budget grows when a walk ran out of bytes: twice is enough to reach the largest one
 /// from the first.
 const GROWTH: u32 = 4;
-/// How many walks a budget is learned from.
-const WINDOW: usize = 128;
-/// How many walks pass between two looks at them.
+/// How many walks pass between two changes of a budget that suffices.
 const LOOK_EVERY: u32 = 64;
+/// How many times as many walks a budget is learned from: the deepest of a thousand stands for the
+/// 99.9th percentile.
+const LOOKS: usize = 16;
 /// Most keys that are remembered; then all are forgotten, and learned anew.
 const MAX_KEYS: usize = 8192;
 
@@ -27,8 +28,8 @@ const MAX_KEYS: usize = 8192;
 struct Walks {
     budget: u32,
     walks: u32,
-    /// Bytes used, in steps, in a ring.
-    used: [u16; WINDOW],
+    /// The most bytes used, in steps, between two looks; a ring.
+    deepest: [u16; LOOKS],
 }
 
 /// Budgets by `K`.
@@ -57,7 +58,7 @@ impl<K: Eq + Hash> Budgets<K> {
         let walks = self.walks.entry(key).or_insert_with(|| Walks {
             budget: FIRST_BUDGET.min(self.largest),
             walks: 0,
-            used: [0; WINDOW],
+            deepest: [0; LOOKS],
         });
         let used = if truncated {
             copied.saturating_mul(GROWTH)
@@ -65,14 +66,17 @@ impl<K: Eq + Hash> Budgets<K> {
             used
         };
         let steps = used.min(self.largest).div_ceil(STEP);
-        walks.used[walks.walks as usize % WINDOW] = u16::try_from(steps).unwrap_or(u16::MAX);
+        let look = (walks.walks / LOOK_EVERY) as usize % LOOKS;
+        if walks.walks.is_multiple_of(LOOK_EVERY) {
+            walks.deepest[look] = 0;
+        }
+        walks.deepest[look] = walks.deepest[look].max(u16::try_from(steps).unwrap_or(u16::MAX));
         walks.walks = walks.walks.wrapping_add(1);
         let budget = if truncated {
             // An older sample of the same batch may have been cut at a smaller budget.
             used.min(self.largest).max(walks.budget)
         } else if walks.walks.is_multiple_of(LOOK_EVERY) {
-            // The deepest of the window stands for the 99th percentile, with a quarter of room.
-            let deepest = u32::from(*walks.used.iter().max()?) * STEP;
+            let deepest = u32::from(*walks.deepest.iter().max()?) * STEP;
             let roomy = (deepest + deepest / 4).next_multiple_of(STEP);
             roomy.clamp(MIN_BUDGET.min(self.largest), self.largest)
         } else {
@@ -103,12 +107,16 @@ mod tests {
             .filter_map(|_| budgets.learn(1, 4096, 1500, false))
             .collect();
         assert_eq!(changes, [2048]);
-        // A single deep walk in the window is enough to keep room for it.
+        // A single deep walk keeps room for the next, but not forever.
         budgets.learn(1, 2048, 8000, false);
-        let changes: Vec<u32> = (1..LOOK_EVERY)
+        let changes: Vec<u32> = (1..LOOK_EVERY * LOOKS as u32)
             .filter_map(|_| budgets.learn(1, 2048, 100, false))
             .collect();
         assert_eq!(changes, [10_240]);
+        let changes: Vec<u32> = (0..LOOK_EVERY)
+            .filter_map(|_| budgets.learn(1, 2048, 100, false))
+            .collect();
+        assert_eq!(changes, [MIN_BUDGET]);
     }
 
     #[test]

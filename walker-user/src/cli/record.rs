@@ -80,6 +80,9 @@ struct Recorder {
     raw: Vec<RawFrame>,
     aggregate: Aggregate,
     walks: Walks,
+    /// Bytes of all records, and how many there were.
+    bytes: u64,
+    samples: u64,
 }
 
 impl Observer for Recorder {
@@ -92,6 +95,8 @@ impl Observer for Recorder {
 
     fn sample(&mut self, kernel: &RunningKernel, sample: &Sample<'_>) {
         let header = sample.header();
+        self.bytes += u64::from(header.size);
+        self.samples += 1;
         self.raw.clear();
         let mut stop = StopReason::UserSample;
         if self.kernel_side {
@@ -142,6 +147,8 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         raw: Vec::new(),
         aggregate: Aggregate::default(),
         walks: Walks::default(),
+        bytes: 0,
+        samples: 0,
     };
     let mut finished = sample(
         &args.target,
@@ -225,10 +232,6 @@ fn title(target: &TargetArgs) -> String {
 /// The same of the user side.
 fn user_notes(counters: &UserCounters) -> Vec<String> {
     let mut notes = Vec::new();
-    if let Some(bytes) = counters.bytes.checked_div(counters.walks) {
-        let bytes = grouped(bytes);
-        notes.push(format!("copied   {bytes} bytes of user stack a sample"));
-    }
     if counters.lost_records > 0 {
         let lost = grouped(counters.lost_records);
         notes.push(format!(
@@ -292,8 +295,15 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         notes.push(format!("symbols  addresses without a name: {reasons}"));
     }
-    if let Some(user_side) = &recorder.user_side {
-        notes.extend(user_notes(&user_side.counters()));
+    if let Some(bytes) = recorder.bytes.checked_div(recorder.samples) {
+        let user = recorder.user_side.as_ref().map(UserSide::counters);
+        let user = user.unwrap_or_default();
+        notes.push(format!(
+            "copied   {} bytes a sample, {} of them of the user stack",
+            grouped(bytes),
+            grouped(user.bytes / recorder.samples),
+        ));
+        notes.extend(user_notes(&user));
     }
     if recorder.aggregate.shortened() > 0 {
         notes.push(format!(

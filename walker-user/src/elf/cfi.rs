@@ -8,6 +8,7 @@ use ruzstd::decoding::StreamingDecoder;
 
 use super::{
     ElfError, ElfFacts, LoadSegment, SectionRange,
+    go_functions::stack_switches,
     source::{Source, read, read_shared},
 };
 use crate::unwind::user::sections::{CfiSections, Section};
@@ -55,6 +56,9 @@ pub fn read_cfi_sections(
         (None, Some(header)) => eh_frame_by_hdr(source, facts, header, &mut left)?,
         (None, None) => None,
     };
+    if let Some(range) = &facts.sections.go_functions {
+        sections.stack_switches = stack_switches(source, range, facts.sections.text).into();
+    }
     if let Some(range) = facts.sections.debug_frame {
         sections.debug_frame = Some(section(source, ".debug_frame", &range, &mut left)?);
     }

@@ -4,7 +4,6 @@ use object::elf;
 
 use super::{
     BuildId, ElfError,
-    call::CALL_BYTES,
     header::{FileHeader, SegmentHeader},
     notes,
     sections::{self, Sections},
@@ -136,37 +135,31 @@ impl ElfFacts {
         })
     }
 
-    /// The file offset of the byte of a segment of code at a link-time address, and how many bytes
-    /// of the segment are before it.
-    fn code_at(&self, address: u64) -> Option<(u64, u64)> {
-        let loads = self.loads.iter().filter(|load| load.executable);
-        loads
-            .filter_map(|load| {
-                let into = address.checked_sub(load.address)?;
-                // A return address may be just behind the last call.
-                (into <= load.file_size).then(|| Some((load.offset.checked_add(into)?, into)))?
-            })
-            // Where two segments touch, the one that has bytes before the address is meant.
-            .max_by_key(|(_, before)| *before)
-    }
-
-    /// Reads the code bytes before `address` (link-time), a return address, into the end of
-    /// `buffer`. Returns how many there are: less than asked for at the start of a segment.
+    /// Reads the code from `address` (link-time) on into `buffer`. Returns how many bytes there
+    /// are: less than asked for at the end of a segment.
     ///
     /// # Errors
     /// If the address is not in code that the file holds, or the file cannot be read.
-    pub fn read_code_before(
+    pub fn read_code(
         &self,
         source: &(impl Source + ?Sized),
         address: u64,
-        buffer: &mut [u8; CALL_BYTES],
+        buffer: &mut [u8],
     ) -> Result<usize, ElfError> {
-        let (offset, before) = self.code_at(address).ok_or(ElfError::NoCode(address))?;
-        let len = before.min(CALL_BYTES as u64);
-        let len_in_buffer = len as usize;
-        let end = &mut buffer[CALL_BYTES - len_in_buffer..];
-        fill(source, "code", offset - len, end)?;
-        Ok(len_in_buffer)
+        let loads = self.loads.iter().filter(|load| load.executable);
+        let (offset, rest) = loads
+            .filter_map(|load| {
+                let into = address.checked_sub(load.address)?;
+                let rest = load.file_size.checked_sub(into).filter(|rest| *rest > 0)?;
+                Some((load.offset.checked_add(into)?, rest))
+            })
+            .next()
+            .ok_or(ElfError::NoCode(address))?;
+        let len = buffer
+            .len()
+            .min(usize::try_from(rest).unwrap_or(usize::MAX));
+        fill(source, "code", offset, &mut buffer[..len])?;
+        Ok(len)
     }
 }
 

@@ -3,7 +3,7 @@ use std::fs::{self, File};
 use proptest::prelude::*;
 
 use super::{super::test_elf::*, *};
-use crate::elf::can_be_call;
+use crate::unwind::user::call::{CALL_BYTES, can_be_call};
 
 fn facts(path: &std::path::Path) -> ElfFacts {
     ElfFacts::read(&File::open(path).unwrap()).unwrap()
@@ -163,28 +163,34 @@ fn the_code_before_a_return_address_is_a_call() {
             continue;
         };
         let mut buffer = [0; CALL_BYTES];
-        let len = facts.read_code_before(&file, next, &mut buffer).unwrap();
+        let before = next - CALL_BYTES as u64;
         if pair[0].contains("call ") {
-            assert!(can_be_call(&buffer[CALL_BYTES - len..]), "{}", pair[0]);
+            assert_eq!(facts.read_code(&file, before, &mut buffer).unwrap(), 7);
+            assert!(can_be_call(&buffer), "{}", pair[0]);
             calls += 1;
         }
     }
     assert!(calls >= 3, "{calls} calls in {code}");
-    let mut buffer = [0; CALL_BYTES];
-    let begin = facts
-        .loads
-        .iter()
-        .find(|load| load.executable)
-        .unwrap()
-        .address;
+}
+
+#[test]
+fn code_ends_where_its_segment_does() {
+    let files = Compiled::new();
+    let path = files.gcc("program", &["-O1"]);
+    let facts = facts(&path);
+    let file = File::open(&path).unwrap();
+    let code = facts.loads.iter().find(|load| load.executable).unwrap();
+    let end = code.address + code.file_size;
+    let mut buffer = [0; 16];
+    assert_eq!(facts.read_code(&file, end - 3, &mut buffer).unwrap(), 3);
     assert_eq!(
-        facts
-            .read_code_before(&file, begin + 2, &mut buffer)
-            .unwrap(),
-        2
+        facts.read_code(&file, code.address, &mut buffer).unwrap(),
+        16
     );
-    let error = facts.read_code_before(&file, 1 << 60, &mut buffer);
-    assert!(matches!(error, Err(ElfError::NoCode(_))));
+    for address in [end, 1 << 60] {
+        let error = facts.read_code(&file, address, &mut buffer);
+        assert!(matches!(error, Err(ElfError::NoCode(_))), "{address:#x}");
+    }
 }
 
 #[test]
@@ -233,7 +239,7 @@ proptest! {
             for load in &facts.loads {
                 let _any_answer = facts.file_offset_to_address(load.offset);
                 let mut buffer = [0; CALL_BYTES];
-                let _any_answer = facts.read_code_before(&*bytes, load.address, &mut buffer);
+                let _any_answer = facts.read_code(&*bytes, load.address, &mut buffer);
             }
         }
     }

@@ -6,11 +6,11 @@
 //! files (that is the job of `process`), interpret unwind information or look up symbols.
 
 mod build_id;
-mod call;
 mod cfi;
 mod debug_file;
 mod error;
 mod facts;
+mod go_functions;
 mod header;
 mod notes;
 mod sections;
@@ -19,7 +19,6 @@ mod source;
 pub(crate) mod test_elf;
 
 pub use build_id::{BuildId, BuildIdError};
-pub use call::{CALL_BYTES, can_be_call};
 pub use cfi::{SECTION_LIMIT, read_cfi_sections};
 pub use debug_file::{DEBUG_FOLDER, DebugFileError, debug_file_path, open_debug_file};
 pub use error::ElfError;

@@ -24,6 +24,8 @@ pub(super) struct Sections {
     /// Address of `.got`.
     pub(super) got: Option<u64>,
     debug_link: Option<SectionRange>,
+    /// The table of a Go program's functions.
+    pub(super) go_functions: Option<SectionRange>,
 }
 
 /// Finds them.
@@ -46,6 +48,7 @@ pub(super) fn read(
             b".eh_frame" => &mut sections.eh_frame,
             b".debug_frame" => &mut sections.debug_frame,
             b".gnu_debuglink" => &mut sections.debug_link,
+            b".gopclntab" | b".data.rel.ro.gopclntab" => &mut sections.go_functions,
             b".text" => {
                 sections.text.get_or_insert(header.address.get());
                 continue;
@@ -67,7 +70,7 @@ pub(super) fn read(
 fn name(names: &[u8], offset: u32) -> Option<&[u8]> {
     // No longer name is looked for, so the search for its end is bounded.
     let name = names.get(offset as usize..)?;
-    let name = &name[..name.len().min(16)];
+    let name = &name[..name.len().min(24)];
     name.split(|byte| *byte == 0).next()
 }
 

@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use super::open::{FileState, Opened};
+use super::{
+    Unavailable,
+    open::{FileState, Opened},
+};
 use crate::elf::{BuildId, ElfFacts, LoadSegment, Source};
 
 /// An object file.
@@ -57,6 +60,10 @@ pub struct Object {
     /// Where it was found.
     pub(super) place: PathBuf,
     pub(super) contents: Option<Arc<Contents>>,
+    /// The file as it was when it was last found to be the right one; `None` for the vDSO.
+    pub(super) state: Option<FileState>,
+    /// Why the contents are not at hand and cannot be had again.
+    pub(super) lost: Option<Unavailable>,
     /// When it was last used, counted in uses.
     pub(super) used: u64,
 }
@@ -81,6 +88,21 @@ impl Object {
         let loads = facts.loads.len() * size_of::<LoadSegment>();
         let names = self.path.as_os_str().len() + self.place.as_os_str().len();
         size_of::<Self>() + size_of::<ElfFacts>() + loads + link + names
+    }
+
+    /// Whether a file is still the one that it was. Its owner may write another program into it at
+    /// any time after it was opened, and a compiler that runs again does.
+    pub(super) fn is_still(&mut self, file: &File) -> Result<(), Unavailable> {
+        let state = Some(FileState::of(&file.metadata()?));
+        if self.state == state {
+            return Ok(());
+        }
+        let facts = ElfFacts::read(file)?;
+        if facts.build_id.is_none() || facts.build_id != self.facts.build_id {
+            return Err(Unavailable::Replaced);
+        }
+        self.state = state;
+        Ok(())
     }
 
     /// Its build ID.

@@ -4,6 +4,8 @@
 //! forge a build ID and so spoil what is said of another's code; files are parsed as hostile ones
 //! all the same.
 
+mod at_hand;
+
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
@@ -164,11 +166,16 @@ impl Objects {
     fn intern(&mut self, path: &[u8], opened: Opened) -> Result<ObjectId, Unavailable> {
         let key = Key::of(&opened);
         let Opened {
-            file, facts, place, ..
+            file,
+            facts,
+            state,
+            place,
         } = opened;
         if let Some(&known) = self.by_key.get(&key) {
-            if self.get(known).contents.is_none() {
-                self.get_mut(known).place = place;
+            if self.current(known).is_none() {
+                let object = self.get_mut(known);
+                object.place = place;
+                object.state = Some(state);
                 self.keep(known, Contents::File(file));
             }
             return Ok(known);
@@ -179,6 +186,8 @@ impl Objects {
             key,
             place,
             contents: None,
+            state: Some(state),
+            lost: None,
             used: 0,
         };
         self.add(object, Contents::File(file))
@@ -225,6 +234,8 @@ impl Objects {
             key: Key::Vdso,
             place: PathBuf::new(),
             contents: None,
+            state: None,
+            lost: None,
             used: 0,
         };
         self.add(object, Contents::Memory(bytes))
@@ -238,64 +249,6 @@ impl Objects {
 
     fn get_mut(&mut self, id: ObjectId) -> &mut Object {
         &mut self.objects[id.0 as usize]
-    }
-
-    /// An object's bytes. Its file is opened again if it was closed since, and stays open at least
-    /// as long as the answer is kept.
-    ///
-    /// # Errors
-    /// If it cannot be opened any more, or is another file now.
-    pub fn contents(&mut self, id: ObjectId) -> Result<Arc<Contents>, Unavailable> {
-        self.clock += 1;
-        let clock = self.clock;
-        let object = self.get_mut(id);
-        object.used = clock;
-        if let Some(contents) = &object.contents {
-            return Ok(Arc::clone(contents));
-        }
-        let mut failure = Unavailable::Gone;
-        for place in [object.place.clone(), object.path.clone()] {
-            match Opened::at(place) {
-                Ok(opened) if Key::of(&opened) == self.get(id).key => {
-                    return Ok(self.keep(id, Contents::File(opened.file)));
-                }
-                Ok(_) => failure = Unavailable::Replaced,
-                Err(Unavailable::Gone) => {}
-                Err(reason) => failure = reason,
-            }
-        }
-        Err(failure)
-    }
-
-    /// Keeps an object's bytes at hand, and closes files that were not used for long if there are
-    /// too many.
-    fn keep(&mut self, id: ObjectId, contents: Contents) -> Arc<Contents> {
-        if matches!(contents, Contents::File(_)) {
-            if self.open >= self.max_open {
-                self.close_older_half();
-            }
-            self.open += 1;
-        }
-        self.clock += 1;
-        let clock = self.clock;
-        let object = self.get_mut(id);
-        object.used = clock;
-        Arc::clone(object.contents.insert(Arc::new(contents)))
-    }
-
-    fn close_older_half(&mut self) {
-        let is_open =
-            |object: &&mut Object| matches!(object.contents.as_deref(), Some(Contents::File(_)));
-        let mut open: Vec<&mut Object> = self.objects.iter_mut().filter(is_open).collect();
-        let half = open.len() / 2;
-        if half < open.len() {
-            open.select_nth_unstable_by_key(half, |object| object.used);
-        }
-        let closed = half.max(1).min(open.len());
-        for object in &mut open[..closed] {
-            object.contents = None;
-        }
-        self.open -= closed;
     }
 
     /// Reads an object's unwind sections, which together have at most `budget` bytes;

@@ -319,6 +319,41 @@ fn few_files_are_open_and_closed_ones_are_opened_again() {
 }
 
 #[test]
+fn a_file_that_is_overwritten_is_another() {
+    for flag in ["-Wl,--build-id", "-Wl,--build-id=none"] {
+        let files = Compiled::new();
+        let program = waiting_program(&files, "program", &[flag]);
+        let other = waiting_program(&files, "other", &["-O2", flag]);
+        let mut objects = Objects::new();
+        let mapping = recorded(&program, build_id(&program), inode(&program));
+        let address = mapping.start;
+        let id = objects.locate(NOBODY, &mapping, address).unwrap().object;
+
+        // A file that is only touched is the same if its build ID says so.
+        File::open(&program)
+            .unwrap()
+            .set_modified(std::time::UNIX_EPOCH)
+            .unwrap();
+        let touched = objects.contents(id);
+        assert_eq!(touched.is_ok(), build_id(&program).is_some(), "{flag}");
+
+        let kept = files.path("kept");
+        fs::copy(&program, &kept).unwrap();
+        fs::write(&program, fs::read(&other).unwrap()).unwrap();
+        assert_eq!(objects.contents(id).unwrap_err(), Unavailable::Replaced);
+        assert!(objects.read_cfi_sections(id, u64::MAX, None).is_err());
+
+        // The same build at another place makes up for it.
+        if let Some(build_id) = build_id(&kept) {
+            let copy = recorded(&kept, None, inode(&kept));
+            assert_eq!(objects.locate(NOBODY, &copy, address).unwrap().object, id);
+            let contents = objects.contents(id).unwrap();
+            assert_eq!(ElfFacts::read(&*contents).unwrap().build_id, Some(build_id));
+        }
+    }
+}
+
+#[test]
 fn debug_frame_comes_from_the_separate_debug_file() {
     let files = Compiled::new();
     let flags = [

@@ -98,7 +98,7 @@ pub(super) struct FileState {
 }
 
 impl FileState {
-    fn of(metadata: &Metadata) -> Self {
+    pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),

@@ -89,6 +89,7 @@ impl Lookup<'_> {
         let fits = bytes <= self.max_debug_info;
         if bytes > 0 && fits {
             self.ask(best, true, &facts);
+            self.qualify(best);
         }
         // Without the debug info, should that be malformed; then what a separate file has not.
         self.ask(best, false, &facts);
@@ -110,10 +111,7 @@ impl Lookup<'_> {
             return;
         }
         let addresses: Vec<u64> = missing.iter().map(|&at| self.addresses[at]).collect();
-        let symbolizer = Symbolizer::builder()
-            .enable_auto_reload(false)
-            .set_debug_dirs(Some(&self.debug_dirs))
-            .build();
+        let symbolizer = self.symbolizer();
         let source = Source::Elf(Elf {
             debug_syms: debug_info,
             ..Elf::new(path)
@@ -132,6 +130,43 @@ impl Lookup<'_> {
                 Err(reason) => self.found[at] = Err(reason),
             }
         }
+    }
+
+    /// Takes the symbol table's name of a function where the debug info knows only a part of it:
+    /// with no more than line tables, rustc leaves the path to a function out.
+    fn qualify(&mut self, path: &Path) {
+        let is_bare = |found: &Result<CodeSymbol, Reason>| {
+            let name = found.as_ref().ok()?.functions.first()?.name.as_str();
+            (!path_of(name).contains("::")).then_some(())
+        };
+        let bare: Vec<usize> = (0..self.found.len())
+            .filter(|&at| is_bare(&self.found[at]).is_some())
+            .collect();
+        let addresses: Vec<u64> = bare.iter().map(|&at| self.addresses[at]).collect();
+        if addresses.is_empty() {
+            return;
+        }
+        let symbolizer = self.symbolizer();
+        let source = Source::Elf(Elf {
+            debug_syms: false,
+            ..Elf::new(path)
+        });
+        let answers = symbolizer.symbolize(&source, Input::VirtOffset(&addresses));
+        for (at, answer) in bare.into_iter().zip(answers.iter().flatten()) {
+            if let (Ok(found), Symbolized::Sym(symbol)) = (&mut self.found[at], answer)
+                && let Some(function) = found.functions.first_mut()
+                && is_longer_form(&symbol.name, &function.name)
+            {
+                function.name = bounded(symbol.name.clone().into_owned());
+            }
+        }
+    }
+
+    fn symbolizer(&self) -> Symbolizer {
+        Symbolizer::builder()
+            .enable_auto_reload(false)
+            .set_debug_dirs(Some(&self.debug_dirs))
+            .build()
     }
 
     fn judge(
@@ -157,6 +192,17 @@ impl Lookup<'_> {
             Some(_) => Err(Reason::NotCovered),
         }
     }
+}
+
+/// A name without its generic arguments.
+fn path_of(name: &str) -> &str {
+    name.split('<').next().unwrap_or(name)
+}
+
+/// Whether `long` is the function `short` with the path that leads to it.
+fn is_longer_form(long: &str, short: &str) -> bool {
+    let last = path_of(long.rsplit_once("::").map_or("", |(_, last)| last));
+    !last.is_empty() && last == path_of(short)
 }
 
 fn convert(symbol: &Sym<'_>, module: &str) -> CodeSymbol {
@@ -189,4 +235,21 @@ fn convert(symbol: &Sym<'_>, module: &str) -> CodeSymbol {
 
 fn file(info: &CodeInfo<'_>) -> String {
     bounded(info.to_path().to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_longer_form;
+
+    #[test]
+    fn only_the_same_function_with_its_path_is_a_longer_form() {
+        assert!(is_longer_form("walker::cli::record::record", "record"));
+        assert!(is_longer_form(
+            "walker::cli::run::sample",
+            "sample<walker::Recorder>"
+        ));
+        assert!(!is_longer_form("walker::cli::record::other", "record"));
+        assert!(!is_longer_form("record", "record"));
+        assert!(!is_longer_form("", ""));
+    }
 }

@@ -48,6 +48,10 @@ pub enum FrameSource {
     CfiExpression,
     /// The interrupted address in the registers of a signal frame, found by CFI.
     CfiSignal,
+    /// Where a signal handler returns to: the first instruction of what ends it, which nobody called.
+    SignalReturn,
+    /// A return address found by following the code without unwind information to its return.
+    Code,
 }
 
 impl FrameSource {
@@ -66,6 +70,8 @@ impl FrameSource {
             Self::Cfi => "cfi",
             Self::CfiExpression => "cfi-expression",
             Self::CfiSignal => "cfi-signal",
+            Self::SignalReturn => "signal-return",
+            Self::Code => "code",
         }
     }
 }
@@ -97,7 +103,8 @@ impl Frame {
             | FrameSource::OrcRegs
             | FrameSource::FramePointerRegs
             | FrameSource::UserRegs
-            | FrameSource::CfiSignal => self.ip,
+            | FrameSource::CfiSignal
+            | FrameSource::SignalReturn => self.ip,
             _ => self.ip.wrapping_sub(1),
         }
     }
@@ -143,7 +150,7 @@ pub enum StopReason {
         /// The instruction.
         ip: u64,
     },
-    /// What should be a return address is not in any code.
+    /// What should be a return address is not in any code, or no call is before it.
     BadReturnAddress {
         /// The word found.
         ip: u64,
@@ -169,6 +176,11 @@ pub enum StopReason {
     },
     /// The unwind information for this code is malformed, or asks for more than is allowed.
     BadUnwindInfo {
+        /// The instruction.
+        ip: u64,
+    },
+    /// The function switches stacks, and its unwind information does not say how.
+    StackSwitch {
         /// The instruction.
         ip: u64,
     },
@@ -204,6 +216,7 @@ impl StopReason {
             Self::Replaced => "program-replaced",
             Self::Unmapped { .. } => "unmapped",
             Self::BadUnwindInfo { .. } => "bad-unwind-info",
+            Self::StackSwitch { .. } => "stack-switch",
         }
     }
 }
@@ -232,7 +245,7 @@ impl fmt::Display for StopReason {
                 write!(f, "a register needed to unwind {ip:#x} is not known")
             }
             Self::BadReturnAddress { ip } => {
-                write!(f, "return address {ip:#x} is not in any code")
+                write!(f, "return address {ip:#x} is in no code, or behind no call")
             }
             Self::OutermostFrame => write!(f, "reached the outermost frame"),
             Self::Truncated { bytes } => {
@@ -243,6 +256,9 @@ impl fmt::Display for StopReason {
             Self::Unmapped { ip } => write!(f, "{ip:#x} is in no mapping of the process"),
             Self::BadUnwindInfo { ip } => {
                 write!(f, "the unwind information for {ip:#x} is malformed")
+            }
+            Self::StackSwitch { ip } => {
+                write!(f, "the function at {ip:#x} switches stacks")
             }
         }
     }

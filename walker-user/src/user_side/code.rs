@@ -1,10 +1,9 @@
 //! The code of one process, as the walk asks for it: what its mappings show, the unwind tables of
-//! the files behind them, and the bytes before a return address.
+//! the files behind them, and the instructions.
 
-use super::tables::TableStore;
+use super::{memory::ProcessMemory, tables::TableStore};
 use crate::{
     aggregate::Code,
-    elf::{CALL_BYTES, can_be_call},
     process::{
         Unavailable,
         address_space::{AddressSpace, Mapping},
@@ -17,6 +16,10 @@ use crate::{
 
 /// How many mappings are remembered during a walk.
 const REMEMBERED: usize = 4;
+/// How many bytes of code are read at once.
+const WINDOW_BYTES: usize = 512;
+/// How many such reads are remembered during a walk.
+const WINDOWS: usize = 8;
 
 /// What is known of a range of addresses.
 #[derive(Debug, Clone, Copy)]
@@ -45,12 +48,23 @@ pub(super) enum Place {
     Memory,
 }
 
+/// Bytes of code that were read.
+struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+    /// Whether there are no more where these end.
+    ends: bool,
+}
+
 /// The code of one process at the time of a sample.
 pub(super) struct ProcessCode<'a> {
     pid: u32,
     space: &'a AddressSpace,
     objects: &'a mut Objects,
     tables: &'a mut TableStore,
+    memory: &'a mut ProcessMemory,
+    /// The last reads. Few walks need any.
+    windows: Vec<Window>,
     known: [Option<Known>; REMEMBERED],
     next: usize,
 }
@@ -61,12 +75,15 @@ impl<'a> ProcessCode<'a> {
         space: &'a AddressSpace,
         objects: &'a mut Objects,
         tables: &'a mut TableStore,
+        memory: &'a mut ProcessMemory,
     ) -> Self {
         Self {
             pid,
             space,
             objects,
             tables,
+            memory,
+            windows: Vec::new(),
             known: [None; REMEMBERED],
             next: 0,
         }
@@ -103,6 +120,45 @@ impl<'a> ProcessCode<'a> {
         Some(place)
     }
 
+    /// Copies code that was read before; `None` if there is more of it that was not.
+    fn remembered(&self, address: u64, buffer: &mut [u8]) -> Option<usize> {
+        self.windows.iter().rev().find_map(|window| {
+            let into = usize::try_from(address.checked_sub(window.start)?).ok()?;
+            let bytes = window.bytes.get(into..)?;
+            if bytes.len() < buffer.len() && !window.ends {
+                return None;
+            }
+            let len = bytes.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&bytes[..len]);
+            Some(len)
+        })
+    }
+
+    /// Reads the code at an address.
+    #[cold]
+    fn read(&mut self, address: u64) -> Option<Window> {
+        let place = self.place(address)?;
+        let end = self.space.get(address)?.end;
+        let len = WINDOW_BYTES.min(usize::try_from(end.checked_sub(address)?).ok()?);
+        let mut bytes = vec![0; len];
+        let read = match place {
+            Place::Object { id, bias } => {
+                let contents = self.objects.contents(id).ok()?;
+                let facts = self.objects.get(id).facts();
+                let link = address.wrapping_add(bias);
+                facts.read_code(&*contents, link, &mut bytes).ok()?
+            }
+            Place::Memory => self.memory.read(self.pid, address, &mut bytes),
+            Place::NoFile { .. } => return None,
+        };
+        bytes.truncate(read);
+        Some(Window {
+            start: address,
+            bytes,
+            ends: read < WINDOW_BYTES,
+        })
+    }
+
     /// What to keep of an address: what holds its code, and the address there.
     pub(super) fn code(&mut self, address: u64, names: &mut super::NoFiles) -> (Code, u64) {
         match self.place(address) {
@@ -137,13 +193,13 @@ impl UserCode for ProcessCode<'_> {
                 kind: CodeKind::Object,
             },
             Place::NoFile { .. } => CodeAt {
-                module: ModuleId(u32::MAX),
+                module: ModuleId::NONE,
                 address,
                 cfi: None,
                 kind: CodeKind::Object,
             },
             Place::Memory => CodeAt {
-                module: ModuleId(u32::MAX),
+                module: ModuleId::NONE,
                 address,
                 cfi: None,
                 kind: CodeKind::Jit,
@@ -151,15 +207,17 @@ impl UserCode for ProcessCode<'_> {
         })
     }
 
-    fn follows_call(&mut self, address: u64) -> Option<bool> {
-        let Some(Place::Object { id, bias }) = self.place(address.wrapping_sub(1)) else {
-            return None;
+    fn code_bytes(&mut self, address: u64, buffer: &mut [u8]) -> usize {
+        if let Some(len) = self.remembered(address, buffer) {
+            return len;
+        }
+        let Some(window) = self.read(address) else {
+            return 0;
         };
-        let contents = self.objects.contents(id).ok()?;
-        let facts = self.objects.get(id).facts();
-        let mut bytes = [0; CALL_BYTES];
-        let link = address.wrapping_add(bias);
-        let read = facts.read_code_before(&*contents, link, &mut bytes).ok()?;
-        Some(can_be_call(&bytes[CALL_BYTES - read..]))
+        if self.windows.len() >= WINDOWS {
+            self.windows.remove(0);
+        }
+        self.windows.push(window);
+        self.remembered(address, buffer).unwrap_or(0)
     }
 }

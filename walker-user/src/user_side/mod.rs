@@ -5,6 +5,7 @@
 //! read says how much has to be copied. Addresses are not named here.
 
 mod code;
+mod memory;
 mod tables;
 
 use std::{
@@ -18,7 +19,7 @@ use anyhow::Context as _;
 use rustc_hash::FxHashMap;
 use walker_common::{StackKind, wire::Registers};
 
-use self::{code::ProcessCode, tables::TableStore};
+use self::{code::ProcessCode, memory::ProcessMemory, tables::TableStore};
 use crate::{
     aggregate::{Code, RawFrame},
     capture::{
@@ -89,9 +90,7 @@ enum PerfMap {
 /// What became of the user side of samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UserCounters {
-    /// Walks of copied bytes.
-    pub walks: u64,
-    /// Bytes that were copied for them.
+    /// Bytes that were copied of user stacks.
     pub bytes: u64,
     /// Records of what processes mapped that were lost.
     pub lost_records: u64,
@@ -106,6 +105,7 @@ pub struct UserSide {
     processes: Processes,
     objects: Objects,
     tables: TableStore,
+    memory: ProcessMemory,
     no_files: NoFiles,
     perf_maps: FxHashMap<u32, PerfMap>,
     walker: UserWalker,
@@ -126,6 +126,7 @@ impl UserSide {
             processes: Processes::new(&Follow::All),
             objects: Objects::new(),
             tables: TableStore::default(),
+            memory: ProcessMemory::default(),
             no_files: NoFiles::default(),
             perf_maps: FxHashMap::default(),
             walker: UserWalker::new(),
@@ -173,7 +174,13 @@ impl UserSide {
         if space.get(registers.ip).is_none() && is_exec(&registers) {
             return Some(StopReason::Replaced);
         }
-        let mut code = ProcessCode::new(header.pid, space, &mut self.objects, &mut self.tables);
+        let mut code = ProcessCode::new(
+            header.pid,
+            space,
+            &mut self.objects,
+            &mut self.tables,
+            &mut self.memory,
+        );
         self.frames.clear();
         let copy = sample.user_stack();
         let walk = if registers.cs & 0xffff == USER_CS {
@@ -208,7 +215,6 @@ impl UserSide {
         if let Some(copy) = copy {
             let copied = copy.segment.bytes.len() as u32;
             let truncated = matches!(walk.stop, StopReason::Truncated { .. });
-            self.counters.walks += 1;
             self.counters.bytes += u64::from(copied);
             self.learn(header.pid, header.comm, copied, walk.bytes_used, truncated);
         }

@@ -1,5 +1,7 @@
 /* A signal that comes at any instruction: a timer's, whose handler spins.
  * chain: main busy spinner * tick_handler in_tick
+ * chain: main busy * tick_handler in_tick
+ * chain: main * tick_handler in_tick
  * chain: main busy spinner
  */
 #include "corpus.h"

@@ -13,8 +13,10 @@
 )]
 
 mod capture;
+mod containers;
 mod corpus;
 mod counters;
+mod files;
 mod helper;
 mod hotplug;
 mod kernel;
@@ -22,7 +24,10 @@ mod lifecycle;
 mod load;
 mod mistakes;
 mod output;
+mod processes;
+mod recorded;
 mod side_band;
+mod sides;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
@@ -74,6 +79,10 @@ fn main() -> ExitCode {
         counters::TESTS,
         walks::TESTS,
         user::TESTS,
+        processes::TESTS,
+        files::TESTS,
+        containers::TESTS,
+        sides::TESTS,
         targets::TESTS,
         output::TESTS,
         lifecycle::TESTS,

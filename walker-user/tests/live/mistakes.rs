@@ -38,7 +38,7 @@ fn without_privilege_it_says_what_to_do() {
     let (mut command, _binary) = place.stackwalk_of_all(&["stacks"]);
     command.uid(NOBODY).gid(NOBODY);
     let run = Running::start(&mut command).wait();
-    run.assert_is_error("root", "CAP_");
+    run.assert_is_error("sudo", "setcap");
 
     let (mut command, _binary) = place.stackwalk_of_all(&["doctor"]);
     command.uid(NOBODY).gid(NOBODY);

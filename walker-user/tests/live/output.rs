@@ -78,11 +78,13 @@ fn the_change_of_stack_is_in_every_form() {
     let oops = text.split("\nCall Trace:\n").skip(1).any(|stack| {
         let marks: Vec<&str> = stack
             .lines()
-            .map(str::trim)
             .take_while(|line| !line.is_empty())
-            .filter(|line| line.starts_with('<'))
+            .filter(|line| line.starts_with(" <"))
             .collect();
-        marks == ["<IRQ>", "</IRQ>", "<TASK>", "</TASK>"]
+        marks
+            == [
+                " <IRQ>", " </IRQ>", " <TASK>", " </TASK>", " <USER>", " </USER>",
+            ]
     });
     assert!(oops, "{text}");
 

@@ -52,6 +52,13 @@ const PERCPU: [KnownStack; 8] = [
     stack(StackKind::Entry, 0xffff_fe00_0000_3000, 0x1000, 0),
 ];
 
+/// All of them.
+pub(super) const STACKS: StackSet<'static> = StackSet {
+    task: Some(TASK),
+    percpu: &PERCPU,
+    word: WordSize::Eight,
+};
+
 const fn stack(kind: StackKind, begin: u64, size: u64, link: u64) -> KnownStack {
     KnownStack {
         kind,
@@ -243,6 +250,25 @@ impl Machine {
     }
 
     pub(super) fn walk(&self, event: &Registers) -> Walk {
+        let pieces: Vec<(u64, Vec<u8>)> = self
+            .captured
+            .iter()
+            .map(|(begin, end)| (*begin, self.bytes(*begin, *end)))
+            .collect();
+        let mut memory = SampleMemory::new();
+        for (address, bytes) in &pieces {
+            memory.push(Segment {
+                address: *address,
+                bytes,
+            });
+        }
+        let mut frames = Vec::new();
+        let stop = walk(&self.tables(), event, &STACKS, &memory, &mut frames);
+        Walk { frames, stop }
+    }
+
+    /// The rules of its code.
+    pub(super) fn tables(&self) -> KernelTables {
         let end = TEXT + self.code.len() as u64 * CODE_BYTES;
         let mut entries: Vec<_> = self
             .code
@@ -255,7 +281,7 @@ impl Machine {
         } else {
             vec![table(&entries, self.format)]
         };
-        let tables = KernelTables {
+        KernelTables {
             text: TextMap {
                 ranges: vec![TextRange {
                     begin: TEXT,
@@ -267,31 +293,14 @@ impl Machine {
                 }),
             },
             orc,
-        };
-        let pieces: Vec<(u64, Vec<u8>)> = self
-            .captured
-            .iter()
-            .map(|(begin, end)| {
-                let word = |address| self.words.get(&address).copied().unwrap_or(0);
-                let words = (*begin..*end).step_by(8).map(word);
-                (*begin, words.flat_map(u64::to_le_bytes).collect())
-            })
-            .collect();
-        let mut memory = SampleMemory::new();
-        for (address, bytes) in &pieces {
-            memory.push(Segment {
-                address: *address,
-                bytes,
-            });
         }
-        let stacks = StackSet {
-            task: Some(TASK),
-            percpu: &PERCPU,
-            word: WordSize::Eight,
-        };
-        let mut frames = Vec::new();
-        let stop = walk(&tables, event, &stacks, &memory, &mut frames);
-        Walk { frames, stop }
+    }
+
+    /// The bytes of its memory, which are 0 where nothing was written.
+    pub(super) fn bytes(&self, begin: u64, end: u64) -> Vec<u8> {
+        let word = |address| self.words.get(&address).copied().unwrap_or(0);
+        let words = (begin..end).step_by(8).map(word);
+        words.flat_map(u64::to_le_bytes).collect()
     }
 }
 

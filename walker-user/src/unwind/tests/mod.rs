@@ -1,6 +1,7 @@
 //! The walk over synthetic stacks: every rule, every end, every crossing, and random input.
 
 mod chains;
+mod crossing;
 mod frame_pointer;
 mod machine;
 mod properties;

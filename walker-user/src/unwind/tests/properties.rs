@@ -18,7 +18,7 @@ use crate::{
 
 /// Numbers that mean something somewhere: addresses in a few small places, so that they meet. Made
 /// of one number each, which is quick.
-fn number() -> impl Strategy<Value = u64> {
+pub(super) fn number() -> impl Strategy<Value = u64> {
     any::<u32>().prop_map(number_from)
 }
 

@@ -10,6 +10,9 @@ const ENTRIES: usize = 8192;
 struct Entry {
     address: u64,
     module: ModuleId,
+    /// What the address is of. What is kept for the byte before a return address was found good
+    /// for one; of an interrupted address nobody asked that.
+    returned: bool,
     rule: Rule,
 }
 
@@ -17,7 +20,8 @@ struct Entry {
 /// FDE can cover the last one there is.
 const EMPTY: Entry = Entry {
     address: u64::MAX,
-    module: ModuleId(u32::MAX),
+    module: ModuleId::NONE,
+    returned: false,
     rule: Rule::NoInfo,
 };
 
@@ -46,11 +50,12 @@ impl RuleCache {
         (hash >> (u64::BITS - ENTRIES.ilog2())) as usize
     }
 
-    /// The rule for a link-time address of an object.
+    /// The rule for a link-time address of an object, which is `returned` to by the code that
+    /// was called from there, or else was interrupted.
     #[inline]
-    pub(super) fn get(&mut self, module: ModuleId, address: u64) -> Option<Rule> {
+    pub(super) fn get(&mut self, module: ModuleId, address: u64, returned: bool) -> Option<Rule> {
         let entry = self.entries.get(Self::index(module, address))?;
-        if entry.address == address && entry.module == module {
+        if entry.address == address && entry.module == module && entry.returned == returned {
             self.hits += 1;
             Some(entry.rule)
         } else {
@@ -60,11 +65,12 @@ impl RuleCache {
     }
 
     /// Keeps a rule.
-    pub(super) fn put(&mut self, module: ModuleId, address: u64, rule: Rule) {
+    pub(super) fn put(&mut self, module: ModuleId, address: u64, returned: bool, rule: Rule) {
         if let Some(entry) = self.entries.get_mut(Self::index(module, address)) {
             *entry = Entry {
                 address,
                 module,
+                returned,
                 rule,
             };
         }
@@ -92,23 +98,27 @@ mod tests {
     #[test]
     fn a_rule_is_found_for_its_own_module_and_address_only() {
         let mut cache = RuleCache::new();
-        assert_eq!(cache.get(ModuleId(1), 0x1000), None);
-        cache.put(ModuleId(1), 0x1000, Rule::Slow);
-        assert_eq!(cache.get(ModuleId(1), 0x1000), Some(Rule::Slow));
-        assert_eq!(cache.get(ModuleId(2), 0x1000), None);
-        assert_eq!(cache.get(ModuleId(1), 0x1001), None);
+        assert_eq!(cache.get(ModuleId(1), 0x1000, false), None);
+        cache.put(ModuleId(1), 0x1000, false, Rule::Slow);
+        assert_eq!(cache.get(ModuleId(1), 0x1000, false), Some(Rule::Slow));
+        assert_eq!(cache.get(ModuleId(2), 0x1000, false), None);
+        assert_eq!(cache.get(ModuleId(1), 0x1001, false), None);
         assert_eq!((cache.hits(), cache.misses()), (1, 3));
+        assert_eq!(cache.get(ModuleId(1), 0x1000, true), None);
     }
 
     #[test]
     fn the_last_rule_of_a_place_replaces_the_one_before() {
         let mut cache = RuleCache::new();
         for address in 0..4 * ENTRIES as u64 {
-            cache.put(ModuleId(7), address, Rule::Outermost);
-            assert_eq!(cache.get(ModuleId(7), address), Some(Rule::Outermost));
+            cache.put(ModuleId(7), address, false, Rule::Outermost);
+            assert_eq!(
+                cache.get(ModuleId(7), address, false),
+                Some(Rule::Outermost)
+            );
         }
         let kept = (0..4 * ENTRIES as u64)
-            .filter(|&address| cache.get(ModuleId(7), address).is_some())
+            .filter(|&address| cache.get(ModuleId(7), address, false).is_some())
             .count();
         assert!(kept <= ENTRIES, "{kept} rules in {ENTRIES} places");
         assert!(kept > ENTRIES / 2, "{kept} of {ENTRIES} places are used");

@@ -6,6 +6,7 @@
 
 use super::{
     registers::{UserRegisters, dwarf},
+    rule::Rule,
     stack::is_user_address,
     walk::{CodeKind, UserCode, Walk},
 };
@@ -29,25 +30,119 @@ const USER_DS: u16 = 0x2b;
 /// The flags in `uc_flags` that the kernel knows (`arch/x86/include/uapi/asm/ucontext.h`).
 const UC_FLAGS: u64 = 0x7;
 
+/// How many words above the stack pointer are looked at for the code that started a program. What
+/// is between keeps less than that.
+const START_WORDS: u64 = 64;
+/// More arguments than a program that is not recognized may have.
+const MAX_ARGUMENTS: u64 = 256;
+
 impl<C: UserCode> Walk<'_, '_, C> {
-    /// Leaves code that has no unwind information.
+    /// Leaves code that has no unwind information; `rule` tells what its instructions told.
     #[cold]
-    pub(super) fn leave_unknown(&mut self, kind: CodeKind) -> Result<(), StopReason> {
+    pub(super) fn leave_unknown(&mut self, kind: CodeKind, rule: Rule) -> Result<(), StopReason> {
+        let ip = self.registers.ip();
+        let may_be_restorer = self.interrupted() || matches!(rule, Rule::Restorer | Rule::NoInfo);
         if kind == CodeKind::Object
+            && may_be_restorer
             && let Some(registers) = self.signal_frame()
         {
             return self.go_to(registers, FrameSource::CfiSignal);
+        }
+        if let Rule::Exit(call) = rule {
+            let mut registers = self.registers;
+            let result = call.step(&mut registers, &mut self.stack);
+            if let Err(stop @ StopReason::Truncated { .. }) = result {
+                return Err(stop);
+            }
+            if result.is_ok() && self.can_return_to(registers.ip(), kind) {
+                return self.go_to(registers, FrameSource::Code);
+            }
+        }
+        let begins = match rule {
+            // Where a thread begins the frame pointer is zero, as the psABI has it.
+            Rule::Exits => !self.interrupted() && self.registers.get(dwarf::RBP) == Some(0),
+            Rule::NoReturn => self.is_outermost()?,
+            _ => false,
+        } || self.stack.ends_at(self.registers.sp());
+        if begins {
+            return Err(StopReason::OutermostFrame);
+        }
+        if rule == Rule::Restorer {
+            return Err(StopReason::NoUnwindInfo { ip });
         }
         let registers = self.frame_pointer()?;
         self.go_to(registers, FrameSource::FramePointer)
     }
 
+    /// Whether this code, which does not return, is what started the program or the thread. Then
+    /// the first word above on the stack that can be a return address is that of the code where
+    /// either begins: the program's is what the kernel's words are above, and the thread's leaves
+    /// it by a system call.
+    fn is_outermost(&mut self) -> Result<bool, StopReason> {
+        if self.interrupted() {
+            return Ok(false);
+        }
+        let sp = self.registers.sp();
+        for number in 0..START_WORDS {
+            let address = sp.wrapping_add(8 * number);
+            let word = self.needed(address)?;
+            let Some(word) = word else {
+                return Ok(false);
+            };
+            match self.rule_of_caller(word) {
+                None | Some(Rule::NotCalled) => {}
+                Some(Rule::Exits) => return Ok(true),
+                Some(Rule::NoReturn) => return self.is_first_stack(address.wrapping_add(8)),
+                Some(_) => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether from here on the stack is what the kernel starts a program with: how many arguments
+    /// there are, pointers to them, and zero; or nothing, as none of this need be copied.
+    fn is_first_stack(&mut self, address: u64) -> Result<bool, StopReason> {
+        if self.stack.ends_at(address) {
+            return Ok(address.is_multiple_of(16));
+        }
+        let Some(count @ 1..MAX_ARGUMENTS) = self.needed(address)? else {
+            return Ok(false);
+        };
+        let end = address.wrapping_add(8 * (count + 1));
+        let first = self.needed(address.wrapping_add(8))?;
+        let points_up = first.is_some_and(|first| first > end && is_user_address(first));
+        Ok(address.is_multiple_of(16) && points_up && self.needed(end)? == Some(0))
+    }
+
+    /// A word of the stack; an error if it was not copied for its length.
+    fn needed(&mut self, address: u64) -> Result<Option<u64>, StopReason> {
+        match self.stack.word(address) {
+            Some(word) => Ok(Some(word)),
+            None => match self.stack.missing(address) {
+                stop @ StopReason::Truncated { .. } => Err(stop),
+                _ => Ok(None),
+            },
+        }
+    }
+
+    /// Whether this can be where code of this kind returns to: code behind a call, or what returns
+    /// from a signal handler.
+    fn can_return_to(&mut self, address: u64, from: CodeKind) -> bool {
+        // JIT compilers have conventions of their own, so there must be proof.
+        let proved = from == CodeKind::Object || self.is_behind_call(address) == Some(true);
+        proved
+            && is_user_address(address)
+            && self
+                .rule_of_caller(address)
+                .is_some_and(|rule| rule != Rule::NotCalled)
+    }
+
     /// The registers in a signal frame, if that is what the stack pointer points to: the code is
     /// then what the C library gave the kernel to return from a handler to (static musl has no
     /// unwind information for it).
-    fn signal_frame(&mut self) -> Option<UserRegisters> {
+    pub(super) fn signal_frame(&mut self) -> Option<UserRegisters> {
         let (ip, sp) = (self.registers.ip(), self.registers.sp());
-        if !self.interrupted() && self.code.follows_call(ip) == Some(true) {
+        if !self.interrupted() && self.is_behind_call(ip) == Some(true) {
             return None;
         }
         let mut word = |offset: u64| self.stack.word(sp.checked_add(offset)?);
@@ -77,10 +172,6 @@ impl<C: UserCode> Walk<'_, '_, C> {
         let (ip, sp) = (self.registers.ip(), self.registers.sp());
         let no_info = StopReason::NoUnwindInfo { ip };
         let rbp = self.registers.get(dwarf::RBP).ok_or(no_info)?;
-        if rbp == 0 {
-            // The psABI has it zero in the outermost frame.
-            return Err(StopReason::OutermostFrame);
-        }
         if rbp % 8 != 0 || rbp < sp || !is_user_address(rbp) {
             return Err(no_info);
         }
@@ -97,7 +188,11 @@ impl<C: UserCode> Walk<'_, '_, C> {
         if !self.is_return_address(return_address, |follows| follows != Some(false)) {
             return Err(StopReason::BadReturnAddress { ip: return_address });
         }
-        if next != 0 && next <= rbp && !self.has_rule(return_address) {
+        let has_rule = matches!(
+            self.rule_of_caller(return_address),
+            Some(Rule::Call(_) | Rule::Slow | Rule::Outermost)
+        );
+        if next != 0 && next <= rbp && !has_rule {
             return Err(no_info);
         }
         let mut caller = UserRegisters::new(return_address, return_slot + 8);
@@ -134,6 +229,6 @@ impl<C: UserCode> Walk<'_, '_, C> {
             && address
                 .checked_sub(1)
                 .is_some_and(|call| self.code.code_at(call).is_some())
-            && accept(self.code.follows_call(address))
+            && accept(self.is_behind_call(address))
     }
 }

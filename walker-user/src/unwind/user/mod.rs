@@ -6,15 +6,21 @@
 //!
 //! [`tables`] finds the unwind information of an address, through `header` or `index`, and `rule`
 //! boils it down to what `cache` can keep; `row` and `expression` evaluate what does not fit.
-//! [`walk`] goes from frame to frame, `progress` keeps it from going in circles, and `fallback` has
-//! the steps for code without unwind information.
+//! [`walk`] goes from frame to frame, asking `lookup` for the rule; `progress` keeps it from going
+//! in circles, and `call` from following what is no return address. `fallback` has the steps for
+//! code without unwind information, and `exit` the one that follows the code itself.
 
 mod cache;
+pub mod call;
 mod entry;
+mod exit;
 mod expression;
 mod fallback;
 mod header;
 mod index;
+mod lookup;
+mod machine;
+mod memory;
 mod progress;
 pub mod registers;
 mod row;
@@ -23,5 +29,5 @@ pub mod sections;
 pub mod stack;
 pub mod tables;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub mod walk;

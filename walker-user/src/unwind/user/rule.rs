@@ -13,7 +13,7 @@ use super::{
 use crate::unwind::StopReason;
 
 /// The callee-saved registers besides the stack pointer, which the short form has room for.
-const SAVED: [usize; 6] = [
+pub(super) const SAVED: [usize; 6] = [
     dwarf::RBP,
     dwarf::RBX,
     dwarf::R12,
@@ -21,6 +21,9 @@ const SAVED: [usize; 6] = [
     dwarf::R12 + 2,
     dwarf::R15,
 ];
+
+/// The slot of a register whose value in the caller is not known.
+pub(super) const LOST: i8 = i8::MIN;
 
 /// What the unwind information of one address amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +34,22 @@ pub(super) enum Rule {
     Outermost,
     /// The row has to be evaluated.
     Slow,
-    /// There is none.
+    /// There is none, and nothing was found in the code either.
     NoInfo,
+    /// There is none; this is the way out of the function that its code takes.
+    Exit(CallRule),
+    /// There is none, and the code does not return.
+    NoReturn,
+    /// There is none, and the code leaves the program or the thread by a system call.
+    Exits,
+    /// There is none, and the code returns from a signal handler.
+    Restorer,
+    /// The row one byte further has to be evaluated: that of what returns from a signal handler.
+    SlowAfter,
+    /// A return address that no call is before.
+    NotCalled,
+    /// The code switches stacks, and its information does not say how.
+    StackSwitch,
     /// It is malformed.
     Malformed,
 }
@@ -41,11 +58,14 @@ pub(super) enum Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CallRule {
     /// The CFA, from the register it is based on.
-    cfa_offset: i32,
+    pub(super) cfa_offset: i32,
     /// Whether that is the frame pointer rather than the stack pointer.
-    frame_pointer: bool,
-    /// Where each of [`SAVED`] is, in words from the CFA; 0 if it still holds.
-    slots: [i8; SAVED.len()],
+    pub(super) frame_pointer: bool,
+    /// Words above the return address that the function takes off the stack as it returns.
+    pub(super) popped: u8,
+    /// Where each of [`SAVED`] is, in words from the CFA; 0 if it still holds, [`LOST`] if it
+    /// cannot be told.
+    pub(super) slots: [i8; SAVED.len()],
 }
 
 impl Rule {
@@ -82,7 +102,8 @@ fn call_rule(row: &Row<'_, '_>) -> Option<CallRule> {
             (dwarf::RA, RegisterRule::Offset(-8)) => has_return_address = true,
             (_, RegisterRule::SameValue) if saved.is_some() => {}
             (_, RegisterRule::Offset(offset)) if offset % 8 == 0 && *offset != 0 => {
-                *slots.get_mut(saved?)? = i8::try_from(offset / 8).ok()?;
+                let slot = i8::try_from(offset / 8).ok()?;
+                *slots.get_mut(saved?)? = Some(slot).filter(|slot| *slot != LOST)?;
             }
             _ => return None,
         }
@@ -90,6 +111,7 @@ fn call_rule(row: &Row<'_, '_>) -> Option<CallRule> {
     has_return_address.then_some(CallRule {
         cfa_offset,
         frame_pointer,
+        popped: 0,
         slots,
     })
 }
@@ -118,10 +140,12 @@ impl CallRule {
         for (&number, &slot) in SAVED.iter().zip(&self.slots) {
             if slot != 0 {
                 let address = cfa.wrapping_add_signed(i64::from(slot) * 8);
-                registers.set(number, stack.word(address));
+                let value = (slot != LOST).then(|| stack.word(address)).flatten();
+                registers.set(number, value);
             }
         }
-        registers.set(dwarf::RSP, Some(cfa));
+        let sp = cfa.wrapping_add(u64::from(self.popped) * 8);
+        registers.set(dwarf::RSP, Some(sp));
         registers.set(dwarf::RA, Some(return_address));
         Ok(())
     }

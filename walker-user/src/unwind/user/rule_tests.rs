@@ -31,6 +31,7 @@ const fn call(cfa_offset: i32, frame_pointer: bool, slots: [i8; 6]) -> Rule {
         cfa_offset,
         frame_pointer,
         slots,
+        popped: 0,
     })
 }
 

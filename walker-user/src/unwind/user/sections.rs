@@ -3,7 +3,7 @@
 //! Only the bytes and where they belong; reading them from a file is the job of `elf`,
 //! interpreting them that of the unwinder.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 /// One section, with its address as the object was linked (before relocation).
 #[derive(Debug, Clone)]
@@ -27,16 +27,20 @@ pub struct CfiSections {
     pub text: Option<u64>,
     /// Address of `.got`, for data-relative pointers.
     pub got: Option<u64>,
+    /// Functions that switch stacks, whatever the sections say of them: sorted, and not
+    /// overlapping.
+    pub stack_switches: Arc<[Range<u64>]>,
 }
 
 impl CfiSections {
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        [&self.eh_frame, &self.eh_frame_hdr, &self.debug_frame]
+        let sections = [&self.eh_frame, &self.eh_frame_hdr, &self.debug_frame];
+        let bytes = sections
             .into_iter()
             .flatten()
-            .map(|section| section.bytes.len())
-            .sum()
+            .map(|section| section.bytes.len());
+        bytes.sum::<usize>() + size_of_val(&*self.stack_switches)
     }
 }

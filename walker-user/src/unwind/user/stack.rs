@@ -81,6 +81,13 @@ impl<'a> StackReader<'a> {
         }
     }
 
+    /// Whether the copy ends at this address, and so does the stack.
+    pub(super) fn ends_at(&self, address: u64) -> bool {
+        let segment = &self.stack.segment;
+        let end = segment.address.wrapping_add(segment.bytes.len() as u64);
+        !self.stack.cut_by_budget && address == end
+    }
+
     /// Why what a walk needs at this address could not be read.
     pub(super) fn missing(&self, address: u64) -> StopReason {
         let above = address >= self.stack.segment.address && is_user_address(address);

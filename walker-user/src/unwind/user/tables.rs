@@ -100,7 +100,8 @@ impl CfiTables {
     /// If there is no section to use, or one is longer than 4 GiB. Sections that are malformed
     /// are no error here: what can be found in them is used, and lookups tell the rest.
     pub fn new(sections: CfiSections) -> Result<Self, CfiError> {
-        if sections.eh_frame.is_none() && sections.debug_frame.is_none() {
+        let nothing = sections.eh_frame.is_none() && sections.debug_frame.is_none();
+        if nothing && sections.stack_switches.is_empty() {
             return Err(CfiError::NoSection);
         }
         for (name, section) in [
@@ -164,6 +165,14 @@ impl CfiTables {
         };
         let debug_index = self.debug_index.as_ref().map_or(0, FdeIndex::bytes);
         self.sections.bytes() + eh_index + debug_index
+    }
+
+    /// Whether the function at `address`, as linked, switches stacks without its rows saying so.
+    pub(super) fn switches_stacks(&self, address: u64) -> bool {
+        let ranges = &self.sections.stack_switches;
+        let after = ranges.partition_point(|range| range.start <= address);
+        let last = after.checked_sub(1).and_then(|last| ranges.get(last));
+        last.is_some_and(|range| range.contains(&address))
     }
 
     /// The row for the code at `address`, as linked; `None` if there is none. `budget` is how many

@@ -7,7 +7,7 @@ use walker_common::StackKind;
 
 use super::{
     cache::RuleCache,
-    entry::NoRow,
+    exit::ExitFinder,
     progress::Progress,
     registers::UserRegisters,
     row,
@@ -26,6 +26,11 @@ const BUDGET: u32 = 1 << 18;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModuleId(pub u32);
 
+impl ModuleId {
+    /// Of code that is in no object that could be known again: nothing of it is remembered.
+    pub const NONE: Self = Self(u32::MAX);
+}
+
 /// Where code comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CodeKind {
@@ -38,7 +43,7 @@ pub enum CodeKind {
 /// Code at an address of the walked process.
 #[derive(Debug, Clone, Copy)]
 pub struct CodeAt<'a> {
-    /// The object. Not looked at without `cfi`.
+    /// The object, or [`ModuleId::NONE`].
     pub module: ModuleId,
     /// The address in the object as it was linked.
     pub address: u64,
@@ -53,9 +58,9 @@ pub trait UserCode {
     /// The code at this address; `None` if it is in no executable mapping.
     fn code_at(&mut self, address: u64) -> Option<CodeAt<'_>>;
 
-    /// Whether the bytes before `address` can be a call instruction, so that it can be a return
-    /// address; `None` if they are not known.
-    fn follows_call(&mut self, address: u64) -> Option<bool>;
+    /// Copies the code from `address` on into `buffer`, and returns how many bytes of it are
+    /// known: none if the address is in no executable mapping, and no more than up to its end.
+    fn code_bytes(&mut self, address: u64, buffer: &mut [u8]) -> usize;
 }
 
 /// How a walk ended.
@@ -71,8 +76,9 @@ pub struct UserWalk {
 /// Walks user stacks. It is to be kept: it remembers the rules of code that it has met.
 #[derive(Debug)]
 pub struct UserWalker {
-    cache: RuleCache,
-    context: RowContext,
+    pub(super) cache: RuleCache,
+    pub(super) context: RowContext,
+    pub(super) exits: ExitFinder,
 }
 
 impl Default for UserWalker {
@@ -88,6 +94,7 @@ impl UserWalker {
         Self {
             cache: RuleCache::new(),
             context: RowContext::new_in(),
+            exits: ExitFinder::new(),
         }
     }
 
@@ -129,93 +136,11 @@ impl UserWalker {
             bytes_used: walk.stack.bytes_used(),
         }
     }
-
-    /// The rule for a link-time address of an object.
-    #[inline]
-    fn rule(
-        &mut self,
-        module: ModuleId,
-        address: u64,
-        cfi: &CfiTables,
-        budget: &mut u32,
-    ) -> Result<Rule, NoRow> {
-        match self.cache.get(module, address) {
-            Some(rule) => Ok(rule),
-            None => self.look_up(module, address, cfi, budget),
-        }
-    }
-
-    #[cold]
-    fn look_up(
-        &mut self,
-        module: ModuleId,
-        address: u64,
-        cfi: &CfiTables,
-        budget: &mut u32,
-    ) -> Result<Rule, NoRow> {
-        let rule = match cfi.row(address, &mut self.context, budget) {
-            Ok(Some(row)) => Rule::of(&row),
-            Ok(None) => Rule::NoInfo,
-            Err(NoRow::Malformed) => Rule::Malformed,
-            // It says nothing of the code, so it is not remembered.
-            Err(NoRow::Budget) => return Err(NoRow::Budget),
-        };
-        self.cache.put(module, address, rule);
-        Ok(rule)
-    }
-
-    /// Turns the registers into those of the caller, by the unwind information for `code`. Returns
-    /// how they were found; `None` if there is no information, and then they are as they were.
-    #[inline]
-    fn step(
-        &mut self,
-        code: &CodeAt<'_>,
-        interrupted: bool,
-        registers: &mut UserRegisters,
-        stack: &mut StackReader<'_>,
-        budget: &mut u32,
-    ) -> Result<Option<FrameSource>, StopReason> {
-        let Some(cfi) = code.cfi else {
-            return Ok(None);
-        };
-        let bad = StopReason::BadUnwindInfo { ip: registers.ip() };
-        let rule = self.rule(code.module, code.address, cfi, budget);
-        match rule.map_err(|_| bad)? {
-            Rule::Call(call) => {
-                call.step(registers, stack)?;
-                Ok(Some(FrameSource::Cfi))
-            }
-            Rule::Outermost => Err(StopReason::OutermostFrame),
-            Rule::Malformed => Err(bad),
-            Rule::Slow => {
-                let row = cfi.row(code.address, &mut self.context, budget);
-                let row = row.ok().flatten().ok_or(bad)?;
-                row::step(&row, registers, stack, budget, interrupted).map(Some)
-            }
-            Rule::NoInfo if interrupted => Ok(None),
-            Rule::NoInfo => {
-                // What returns from a signal handler is never called: the handler's return address
-                // is its first instruction. Not every C library has unwind information for it from
-                // a byte earlier.
-                let start = code.address.wrapping_add(1);
-                let rule = self.rule(code.module, start, cfi, budget);
-                if rule.map_err(|_| bad)? != Rule::Slow {
-                    return Ok(None);
-                }
-                let row = cfi.row(start, &mut self.context, budget);
-                let row = row.ok().flatten().ok_or(bad)?;
-                if !row.signal {
-                    return Ok(None);
-                }
-                row::step(&row, registers, stack, budget, false).map(Some)
-            }
-        }
-    }
 }
 
 /// The state between two frames.
 pub(super) struct Walk<'w, 's, C> {
-    walker: &'w mut UserWalker,
+    pub(super) walker: &'w mut UserWalker,
     pub(super) code: &'w mut C,
     /// Of the frame that is next.
     pub(super) registers: UserRegisters,
@@ -224,7 +149,7 @@ pub(super) struct Walk<'w, 's, C> {
     pub(super) source: FrameSource,
     pub(super) reliable: bool,
     progress: Progress,
-    budget: u32,
+    pub(super) budget: u32,
 }
 
 impl<C: UserCode> Walk<'_, '_, C> {
@@ -260,30 +185,89 @@ impl<C: UserCode> Walk<'_, '_, C> {
             }
         }
         let frame = self.as_frame();
+        if self.source == FrameSource::CfiSignal {
+            mark_signal_return(frames);
+        }
         // A call can be the last instruction of a function, so that what follows is another's.
         let lookup = if interrupted { ip } else { ip.wrapping_sub(1) };
-        let Some(code) = self.code.code_at(lookup) else {
+        let Some(place) = self.place(lookup) else {
             if !interrupted {
                 return Err(StopReason::Unmapped { ip });
             }
             frames.push(frame);
             return self.leave_bad_jump();
         };
+        let rule = self.rule(place, lookup, !interrupted);
+        if rule == Ok(Rule::NotCalled) {
+            return self.leave_not_called(lookup, frame, frames);
+        }
         frames.push(frame);
 
-        let kind = code.kind;
+        let bad = StopReason::BadUnwindInfo { ip };
         let mut registers = self.registers;
-        let step = self.walker.step(
-            &code,
-            interrupted,
+        match rule.map_err(|_| bad)? {
+            Rule::Call(call) => {
+                call.step(&mut registers, &mut self.stack)?;
+                self.go_to(registers, FrameSource::Cfi)
+            }
+            Rule::Outermost => Err(StopReason::OutermostFrame),
+            Rule::Malformed => Err(bad),
+            Rule::StackSwitch => Err(StopReason::StackSwitch { ip }),
+            Rule::Slow => self.evaluate(lookup),
+            Rule::SlowAfter => self.evaluate(ip),
+            rule => self.leave_unknown(place.kind, rule),
+        }
+    }
+
+    /// Leaves a return address that is behind no call.
+    #[cold]
+    fn leave_not_called(
+        &mut self,
+        lookup: u64,
+        frame: Frame,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), StopReason> {
+        // Not every C library's way back from a signal handler can be told by its code.
+        if let Some(registers) = self.signal_frame() {
+            frames.push(frame);
+            return self.go_to(registers, FrameSource::CfiSignal);
+        }
+        // Who makes a stack by hand puts an address there that nobody called from, and a zero
+        // above it.
+        if let Ok((Rule::Call(call), _)) = self.row_rule(lookup) {
+            let mut registers = self.registers;
+            if call.step(&mut registers, &mut self.stack).is_ok() && registers.ip() == 0 {
+                frames.push(frame);
+                return Err(StopReason::OutermostFrame);
+            }
+        }
+        Err(StopReason::BadReturnAddress {
+            ip: self.registers.ip(),
+        })
+    }
+
+    /// Leaves a frame by evaluating the row for the code at this address.
+    fn evaluate(&mut self, lookup: u64) -> Result<(), StopReason> {
+        let interrupted = self.interrupted();
+        let bad = StopReason::BadUnwindInfo {
+            ip: self.registers.ip(),
+        };
+        let code = self.code.code_at(lookup).ok_or(bad)?;
+        let context = &mut self.walker.context;
+        let row = match code.cfi {
+            Some(cfi) => cfi.row(code.address, context, &mut self.budget),
+            None => Ok(None),
+        };
+        let row = row.ok().flatten().ok_or(bad)?;
+        let mut registers = self.registers;
+        let source = row::step(
+            &row,
             &mut registers,
             &mut self.stack,
             &mut self.budget,
+            interrupted,
         )?;
-        match step {
-            Some(source) => self.go_to(registers, source),
-            None => self.leave_unknown(kind),
-        }
+        self.go_to(registers, source)
     }
 
     fn as_frame(&self) -> Frame {
@@ -321,18 +305,14 @@ impl<C: UserCode> Walk<'_, '_, C> {
         self.source = source;
         Ok(())
     }
+}
 
-    /// Whether the code that returns to this address has unwind information for it.
-    pub(super) fn has_rule(&mut self, return_address: u64) -> bool {
-        let Some(code) = self.code.code_at(return_address.wrapping_sub(1)) else {
-            return false;
-        };
-        let Some(cfi) = code.cfi else {
-            return false;
-        };
-        let rule = self
-            .walker
-            .rule(code.module, code.address, cfi, &mut self.budget);
-        matches!(rule, Ok(Rule::Call(_) | Rule::Slow | Rule::Outermost))
+/// Says of the frame that a signal frame was found by that it is what a handler returns to, unless
+/// it was interrupted there itself.
+fn mark_signal_return(frames: &mut [Frame]) {
+    if let Some(last) = frames.last_mut()
+        && last.lookup_address() != last.ip
+    {
+        last.source = FrameSource::SignalReturn;
     }
 }

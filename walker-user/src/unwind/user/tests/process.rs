@@ -18,9 +18,6 @@ use walker_user::unwind::{
     },
 };
 
-/// Longest instruction sequence that is looked at for a call.
-const CALL_BYTES: usize = 7;
-
 /// An object file of the process.
 pub(crate) struct LoadedObject {
     bytes: Vec<u8>,
@@ -93,7 +90,7 @@ pub(crate) fn sections(bytes: &[u8]) -> CfiSections {
         eh_frame_hdr: section(".eh_frame_hdr"),
         debug_frame: section(".debug_frame"),
         text: file.section_by_name(".text").map(|text| text.address()),
-        got: None,
+        ..CfiSections::default()
     }
 }
 
@@ -236,7 +233,7 @@ impl UserCode for Code<'_> {
         let (mapping, offset) = self.0.find(address)?;
         let Some(index) = mapping.object else {
             return Some(CodeAt {
-                module: ModuleId(u32::MAX),
+                module: ModuleId::NONE,
                 address,
                 cfi: None,
                 kind: CodeKind::Jit,
@@ -251,18 +248,18 @@ impl UserCode for Code<'_> {
         })
     }
 
-    fn follows_call(&mut self, address: u64) -> Option<bool> {
-        let (mapping, offset) = self.0.find(address)?;
-        let end = usize::try_from(offset).ok()?;
-        let before = self.0.objects[mapping.object?]
-            .bytes
-            .get(end.checked_sub(CALL_BYTES)?..end)?;
-        let relative = before[2] == 0xe8;
-        // `call r/m`: opcode 0xff with 2 in the middle of the next byte, and 0 to 5 bytes more.
-        let indirect = before
-            .windows(2)
-            .any(|bytes| bytes[0] == 0xff && bytes[1] & 0x38 == 0x10);
-        Some(relative || indirect)
+    fn code_bytes(&mut self, address: u64, buffer: &mut [u8]) -> usize {
+        let known = || {
+            let (mapping, offset) = self.0.find(address)?;
+            let object = &self.0.objects[mapping.object?];
+            let bytes = object.bytes.get(usize::try_from(offset).ok()?..)?;
+            let rest = usize::try_from(mapping.end - address).ok()?;
+            Some(&bytes[..bytes.len().min(rest)])
+        };
+        let bytes = known().unwrap_or_default();
+        let len = bytes.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&bytes[..len]);
+        len
     }
 }
 

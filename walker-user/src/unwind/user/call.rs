@@ -1,5 +1,7 @@
 //! Telling whether an address can be a return address, by the bytes before it.
 
+use super::walk::UserCode;
+
 /// Bytes of the longest call instruction, without the prefixes that may come before it.
 pub const CALL_BYTES: usize = 7;
 
@@ -9,6 +11,22 @@ pub const CALL_BYTES: usize = 7;
 #[must_use]
 pub fn can_be_call(bytes_before: &[u8]) -> bool {
     is_relative(bytes_before) || (2..=CALL_BYTES).any(|len| is_indirect(bytes_before, len))
+}
+
+/// Whether the bytes before `address` can be a call instruction, so that it can be a return
+/// address; `None` if they are not known.
+pub(super) fn follows_call(code: &mut impl UserCode, address: u64) -> Option<bool> {
+    let mut buffer = [0; CALL_BYTES];
+    let before = address.checked_sub(CALL_BYTES as u64)?;
+    if code.code_bytes(before, &mut buffer) == CALL_BYTES {
+        return Some(can_be_call(&buffer));
+    }
+    // At the start of a mapping there are less, and then a no is no proof.
+    (2..CALL_BYTES).rev().find_map(|len| {
+        let bytes = buffer.get_mut(..len)?;
+        let known = code.code_bytes(address.checked_sub(len as u64)?, bytes) == len;
+        (known && can_be_call(bytes)).then_some(true)
+    })
 }
 
 fn is_relative(bytes: &[u8]) -> bool {
