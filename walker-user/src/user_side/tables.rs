@@ -10,7 +10,7 @@ use crate::{
         object::ObjectId,
         objects::{CfiError, Objects},
     },
-    unwind::user::tables::CfiTables,
+    unwind::user::tables::{self, CfiTables},
 };
 
 /// Most bytes of all tables together. Chromium's are 12 MiB.
@@ -30,7 +30,7 @@ pub(super) struct TableStore {
     slots: FxHashMap<ObjectId, Slot>,
     bytes: usize,
     clock: u64,
-    /// Objects whose tables could not be read or are malformed.
+    /// Objects whose tables could not be read. That it has none is no failure.
     pub(super) unreadable: u64,
 }
 
@@ -50,11 +50,15 @@ impl TableStore {
     fn read(&mut self, objects: &mut Objects, id: ObjectId) {
         let sections =
             objects.read_cfi_sections(id, MAX_BYTES as u64, Some(Path::new(DEBUG_FOLDER)));
-        let tables = match sections {
-            Ok(sections) => CfiTables::new(sections).ok(),
-            Err(CfiError::Unavailable(_) | CfiError::Elf(_)) => None,
+        let tables = match sections.map(CfiTables::new) {
+            Ok(Ok(tables)) => Some(tables),
+            Ok(Err(tables::CfiError::NoSection)) => None,
+            Ok(Err(tables::CfiError::TooLong { .. }))
+            | Err(CfiError::Unavailable(_) | CfiError::Elf(_)) => {
+                self.unreadable += 1;
+                None
+            }
         };
-        self.unreadable += u64::from(tables.is_none());
         self.bytes += tables.as_ref().map_or(0, CfiTables::bytes);
         self.slots.insert(
             id,
