@@ -51,6 +51,8 @@ pub enum RawFrame {
         address: u64,
         /// Address to look up.
         lookup: u64,
+        /// Whether the walk was exact up to here.
+        reliable: bool,
     },
 }
 

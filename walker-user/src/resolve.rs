@@ -91,11 +91,13 @@ pub fn profile(
                     code,
                     address,
                     lookup,
+                    reliable,
                 } => {
                     // Every address was looked up, and every look-up has an answer.
                     let names = names.get(&holder(code, stack.process.pid));
                     if let Some(symbol) = names.and_then(|names| names.get(&lookup)) {
-                        frames.extend(profile.user_frames(symbol, address, address - lookup));
+                        let after = address - lookup;
+                        frames.extend(profile.user_frames(symbol, address, after, reliable));
                     }
                 }
             }

@@ -35,8 +35,14 @@ impl Profile {
     /// it.
     ///
     /// `address` is that of the instruction in its process. `after` is how many bytes it is after
-    /// the one that was looked up: 1 for a return address.
-    pub fn user_frames(&mut self, symbol: &CodeSymbol, address: u64, after: u64) -> Vec<FrameId> {
+    /// the one that was looked up: 1 for a return address. `reliable` is [`Frame::reliable`].
+    pub fn user_frames(
+        &mut self,
+        symbol: &CodeSymbol,
+        address: u64,
+        after: u64,
+        reliable: bool,
+    ) -> Vec<FrameId> {
         let module = Some(self.intern(&symbol.module));
         let mut frames = Vec::with_capacity(symbol.functions.len());
         for function in &symbol.functions {
@@ -48,7 +54,7 @@ impl Profile {
                 class: FrameClass::User,
                 inlined: function.inlined,
                 source: file.map(|file| (file, function.line.unwrap_or(0))),
-                reliable: true,
+                reliable,
                 address,
                 offset: symbol.offset.saturating_add(after),
                 size: symbol.size,
@@ -85,7 +91,7 @@ mod tests {
             size: 0x40,
             reason: None,
         };
-        let ids = profile.user_frames(&symbol, 0x55_0011, 1);
+        let ids = profile.user_frames(&symbol, 0x55_0011, 1, true);
         let shown: Vec<_> = ids
             .iter()
             .map(|&id| {
@@ -109,8 +115,9 @@ mod tests {
         let mut profile = Profile::new(Meta::default());
         for (module, name) in [("libc.so.6", "libc.so.6+0x1234"), ("[vdso]", "[vdso]")] {
             let symbol = CodeSymbol::unnamed(module, 0x1234, Reason::NotCovered);
-            let ids = profile.user_frames(&symbol, 0x7f00_0000_1234, 0);
+            let ids = profile.user_frames(&symbol, 0x7f00_0000_1234, 0, false);
             assert_eq!(ids.len(), 1);
+            assert!(!profile.frame(ids[0]).reliable);
             assert_eq!(profile.text(profile.label(ids[0]).name), name);
         }
     }

@@ -168,6 +168,7 @@ impl UserSide {
                 code: Code::Unmapped,
                 address: registers.ip,
                 lookup: registers.ip,
+                reliable: true,
             });
             return Some(StopReason::Unmapped { ip: registers.ip });
         };
@@ -207,6 +208,7 @@ impl UserSide {
                 code: holder,
                 address: address.wrapping_add(frame.ip.wrapping_sub(lookup)),
                 lookup: address,
+                reliable: frame.reliable,
             });
         }
         if in_memory {
