@@ -301,9 +301,13 @@ fn a_file_that_shrinks_while_it_is_read() {
     let died = thread::scope(|scope| {
         scope.spawn(|| {
             let file = File::options().write(true).open(&program).unwrap();
+            // Each length stays for a while, or the worker would hardly ever meet the short one
+            // between opening the file and reading its end.
             while !done.load(Ordering::Relaxed) {
                 file.set_len(short).unwrap();
+                thread::sleep(Duration::from_millis(1));
                 file.set_len(whole.len() as u64).unwrap();
+                thread::sleep(Duration::from_millis(2));
             }
             file.write_all_at(&whole, 0).unwrap();
         });
