@@ -34,12 +34,17 @@ impl UserCode for Code<'_> {
 
     /// Bytes that are often instructions that matter, the same ones whenever they are asked for.
     fn code_bytes(&mut self, address: u64, buffer: &mut [u8]) -> usize {
-        const BYTES: &[u8] = b"\xe8\0\0\0\0\xc3\x48\x83\xc4\x08\xff\xd0\x5d\x74\xf4\xc9\xeb\x03\xff\xe0\x41\x5c";
+        const BYTES: &[u8] =
+            b"\xe8\0\0\0\0\xc3\x48\x83\xc4\x08\xff\xd0\x5d\x74\xf4\xc9\xeb\x03\xff\xe0\x41\x5c";
         for (at, byte) in (address..).zip(buffer.iter_mut()) {
             let index = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
             *byte = BYTES[(at ^ (index / 64)) as usize % BYTES.len()];
         }
-        if address.is_multiple_of(3) { 0 } else { buffer.len() }
+        if address.is_multiple_of(3) {
+            0
+        } else {
+            buffer.len()
+        }
     }
 }
 

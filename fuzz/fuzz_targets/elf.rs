@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use walker_user::{
-    elf::{CALL_BYTES, ElfFacts, LoadSegment, read_cfi_sections},
+    elf::{ElfFacts, LoadSegment, read_cfi_sections},
     unwind::{
         memory::Segment,
         user::{
@@ -21,21 +21,27 @@ const STACK: u64 = 0x7000_0000_0000;
 /// The most bytes of unwind sections; small, so that it is reached.
 const BUDGET: u64 = 1 << 16;
 
-/// All addresses are code of the file.
-struct Code<'t>(&'t CfiTables);
+/// All addresses are code of the file, which knows the bytes of some.
+struct Code<'t> {
+    tables: &'t CfiTables,
+    facts: &'t ElfFacts,
+    file: &'t [u8],
+}
 
 impl UserCode for Code<'_> {
     fn code_at(&mut self, address: u64) -> Option<CodeAt<'_>> {
         Some(CodeAt {
             module: ModuleId(0),
             address,
-            cfi: Some(self.0),
+            cfi: Some(self.tables),
             kind: CodeKind::Object,
         })
     }
 
-    fn follows_call(&mut self, _: u64) -> Option<bool> {
-        None
+    fn code_bytes(&mut self, address: u64, buffer: &mut [u8]) -> usize {
+        self.facts
+            .read_code(self.file, address, buffer)
+            .unwrap_or(0)
     }
 }
 
@@ -45,10 +51,10 @@ fuzz_target!(|data: &[u8]| {
     };
     let code: Vec<_> = facts.loads.iter().filter(|load| load.executable).collect();
     for load in &code {
-        let mut bytes = [0; CALL_BYTES];
+        let mut bytes = [0; 64];
         for address in [load.address, load.address.wrapping_add(load.file_size)] {
-            if let Ok(read) = facts.read_code_before(data, address, &mut bytes) {
-                assert!(read <= CALL_BYTES);
+            if let Ok(read) = facts.read_code(data, address, &mut bytes) {
+                assert!(read <= bytes.len());
             }
         }
         for offset in [load.offset, load.offset.wrapping_add(load.file_size)] {
@@ -64,7 +70,9 @@ fuzz_target!(|data: &[u8]| {
     let Ok(sections) = read_cfi_sections(data, &facts, BUDGET) else {
         return;
     };
-    assert!(sections.bytes() as u64 <= BUDGET);
+    // What is known of Go's functions has a limit of its own.
+    let functions = size_of_val(&*sections.stack_switches);
+    assert!((sections.bytes() - functions) as u64 <= BUDGET);
     let Ok(tables) = CfiTables::new(sections) else {
         return;
     };
@@ -82,7 +90,12 @@ fuzz_target!(|data: &[u8]| {
     for ip in starts.iter().take(8) {
         let mut frames = Vec::new();
         let registers = UserRegisters::new(*ip, STACK);
-        UserWalker::new().walk(&mut Code(&tables), &registers, &stack, &mut frames);
+        let mut code = Code {
+            tables: &tables,
+            facts: &facts,
+            file: data,
+        };
+        UserWalker::new().walk(&mut code, &registers, &stack, &mut frames);
         assert!(!frames.is_empty() && frames.len() <= starts.len() + 8);
     }
 });
