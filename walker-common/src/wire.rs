@@ -35,6 +35,10 @@ pub const MAX_USER_BYTES: usize = 64 * 1024;
 /// Bytes of the registers that the entry from user space saves, `struct pt_regs`.
 pub const REGISTER_BYTES: usize = size_of::<Registers>();
 
+/// The code segment of 64-bit user code (`__USER_CS`, `arch/x86/include/asm/segment.h`), in the
+/// lower 16 bits of [`Registers::cs`].
+pub const USER_CS: u64 = 0x33;
+
 /// [`SampleHeader::flags`]: the event interrupted user mode, so there is no kernel stack.
 pub const FLAG_USER_MODE: u16 = 1;
 /// [`SampleHeader::flags`]: there is no stack table for this CPU (it came online later), so only

@@ -1,8 +1,9 @@
 //! stackwalk's BPF programs.
 //!
 //! They copy raw bytes and count; what the bytes mean is decided in user space. [`sample`] holds
-//! the perf_event programs, [`user`] their copy of user stacks, [`target`] follows the processes to be sampled, [`kernel`]
-//! answers the questions user space has before it starts. No program walks a stack.
+//! the perf_event programs, [`user`] their copy of user stacks, [`target`] follows the processes to
+//! be sampled, [`kernel`] answers the questions user space has before it starts. No program walks
+//! a stack.
 //!
 //! `unsafe` is everywhere here because every kernel helper takes raw pointers; the verifier, not
 //! the compiler, proves each access.

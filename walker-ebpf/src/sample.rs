@@ -53,7 +53,8 @@ pub(crate) fn capture(ctx: PerfEventContext) -> u32 {
     0
 }
 
-/// Takes the same sample without its user stack, and asks the kernel's own unwinder at the same event.
+/// Takes the same sample without its user stack, and asks the kernel's own unwinder at the same
+/// event.
 #[perf_event]
 pub(crate) fn oracle(ctx: PerfEventContext) -> u32 {
     if let Some((record, counters)) = begin(&ctx, COUNTERS_OF_SAMPLES) {

@@ -18,7 +18,7 @@ use walker_common::{
     StackKind,
     wire::{
         CHAIN_BYTES, FLAG_USER_MODE, MAX_DATA_BYTES, MAX_USER_BYTES, REGISTER_BYTES, Registers,
-        SEGMENT_CUT_BY_BUDGET, SEGMENT_CUT_BY_FAULT, SegmentHeader, SegmentStatus,
+        SEGMENT_CUT_BY_BUDGET, SEGMENT_CUT_BY_FAULT, SegmentHeader, SegmentStatus, USER_CS,
     },
 };
 
@@ -33,9 +33,6 @@ use crate::{
 /// Bytes below the stack pointer that functions may use (the psABI's red zone). Saved registers can
 /// be there: of a function that calls nothing, or of one that is about to return.
 const RED_ZONE: u64 = 128;
-/// The code segment of 64-bit user code (`__USER_CS`, `arch/x86/include/asm/segment.h`). A 32-bit
-/// stack would be copied for nothing.
-const USER_CS: u64 = 0x33;
 const PAGE: u64 = 4096;
 /// Pages that the largest budget can touch.
 const MAX_PAGES: usize = MAX_USER_BYTES / PAGE as usize + 1;
@@ -87,6 +84,7 @@ pub(crate) fn copy_user(record: *mut Record, used: usize) -> usize {
         }
         (sp, cs)
     };
+    // A 32-bit stack would be copied for nothing.
     if cs & 0xffff != USER_CS {
         return used;
     }

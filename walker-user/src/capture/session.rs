@@ -223,7 +223,8 @@ impl Session {
         // Events first: they tell a missing privilege and a frequency that is too high before any
         // longer work.
         let events = clock::open_all(clock, &cpus, options.frequency, false)?;
-        let filter = options.targets().is_some();
+        let targets = options.targets();
+        let filter = targets.is_some();
         let Prepared { mut object, kernel } = prepare(&Setup {
             filter_targets: filter,
             keep_idle: options.keep_idle,
@@ -246,7 +247,7 @@ impl Session {
             events,
             clock,
             cpus,
-            targets: options.targets(),
+            targets,
             malformed: 0,
         })
     }

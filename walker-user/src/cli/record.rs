@@ -80,9 +80,8 @@ struct Recorder {
     raw: Vec<RawFrame>,
     aggregate: Aggregate,
     walks: Walks,
-    /// Bytes of all records, and how many there were.
+    /// Bytes of all records.
     bytes: u64,
-    samples: u64,
 }
 
 impl Observer for Recorder {
@@ -96,7 +95,6 @@ impl Observer for Recorder {
     fn sample(&mut self, kernel: &RunningKernel, sample: &Sample<'_>) {
         let header = sample.header();
         self.bytes += u64::from(header.size);
-        self.samples += 1;
         self.raw.clear();
         let mut stop = StopReason::UserSample;
         if self.kernel_side {
@@ -148,7 +146,6 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         aggregate: Aggregate::default(),
         walks: Walks::default(),
         bytes: 0,
-        samples: 0,
     };
     let mut finished = sample(
         &args.target,
@@ -295,13 +292,14 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         notes.push(format!("symbols  addresses without a name: {reasons}"));
     }
-    if let Some(bytes) = recorder.bytes.checked_div(recorder.samples) {
+    let samples = recorder.aggregate.total();
+    if let Some(bytes) = recorder.bytes.checked_div(samples) {
         let user = recorder.user_side.as_ref().map(UserSide::counters);
         let user = user.unwrap_or_default();
         notes.push(format!(
             "copied   {} bytes a sample, {} of them of the user stack",
             grouped(bytes),
-            grouped(user.bytes / recorder.samples),
+            grouped(user.bytes / samples),
         ));
         notes.extend(user_notes(&user));
     }

@@ -48,26 +48,23 @@ fn exec(time: u64, pid: u32) -> SideBand {
     record(time, event)
 }
 
-fn fork(time: u64, parent_pid: u32, pid: u32) -> SideBand {
-    let (tid, parent_tid) = (pid, parent_pid);
+/// The main thread of `parent_pid` makes a task.
+fn new_task(time: u64, parent_pid: u32, (pid, tid): (u32, u32)) -> SideBand {
     let event = Event::Fork {
         pid,
         parent_pid,
         tid,
-        parent_tid,
+        parent_tid: parent_pid,
     };
     record(time, event)
 }
 
+fn fork(time: u64, parent_pid: u32, pid: u32) -> SideBand {
+    new_task(time, parent_pid, (pid, pid))
+}
+
 fn thread(time: u64, pid: u32, tid: u32) -> SideBand {
-    let (parent_pid, parent_tid) = (pid, pid);
-    let event = Event::Fork {
-        pid,
-        parent_pid,
-        tid,
-        parent_tid,
-    };
-    record(time, event)
+    new_task(time, pid, (pid, tid))
 }
 
 fn exit(time: u64, pid: u32) -> SideBand {

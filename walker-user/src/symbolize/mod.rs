@@ -151,7 +151,7 @@ impl Reason {
 }
 
 /// The base name of a path, as it is shown.
-fn base_name(path: &Path) -> String {
+pub(crate) fn base_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str());
     match name.is_empty() {
         true => "[unknown]".to_owned(),

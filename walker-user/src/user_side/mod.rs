@@ -9,15 +9,20 @@ mod memory;
 mod tables;
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, Write as _},
+    os::unix::ffi::OsStrExt as _,
     path::Path,
     sync::Arc,
 };
 
 use anyhow::Context as _;
 use rustc_hash::FxHashMap;
-use walker_common::{StackKind, wire::Registers};
+use walker_common::{
+    StackKind,
+    wire::{Registers, USER_CS},
+};
 
 use self::{code::ProcessCode, memory::ProcessMemory, tables::TableStore};
 use crate::{
@@ -45,8 +50,6 @@ use crate::{
     },
 };
 
-/// The code segment of 64-bit user code, `__USER_CS`.
-const USER_CS: u64 = 0x33;
 /// How long to wait before a perf map is looked for again, in nanoseconds.
 const PERF_MAP_AGAIN_NS: u64 = 500_000_000;
 /// Most perf maps that are held open.
@@ -71,10 +74,8 @@ impl NoFiles {
         if self.names.len() >= MAX_NO_FILES {
             return id - 1;
         }
-        let path = String::from_utf8_lossy(name);
-        let base = Path::new(&*path).file_name();
-        let base = base.map_or_else(|| path.clone(), |base| base.to_string_lossy());
-        self.names.push(base.into_owned());
+        let path = Path::new(OsStr::from_bytes(name));
+        self.names.push(symbolize::base_name(path));
         self.ids.insert(name.to_vec(), id);
         id
     }
@@ -300,10 +301,7 @@ impl UserFiles for UserSide {
             });
         match file {
             Some(file) => Ok(Arc::new(symbolize::Object { file, path })),
-            None => {
-                let name = path.file_name().unwrap_or(path.as_os_str());
-                Err(name.to_string_lossy().into_owned())
-            }
+            None => Err(symbolize::base_name(&path)),
         }
     }
 

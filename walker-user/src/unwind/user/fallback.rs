@@ -4,6 +4,8 @@
 //! Each demands all the proof that there is. If it is not there the walk ends, as an invented frame
 //! is worse than a missing one.
 
+use walker_common::wire::USER_CS;
+
 use super::{
     registers::{UserRegisters, dwarf},
     rule::Rule,
@@ -24,8 +26,7 @@ const SIGCONTEXT_SELECTORS: u64 = SIGCONTEXT_FLAGS + 8;
 /// Flags that are defined: the lowest 22 bits. Bit 1 is always set.
 const FLAGS_MASK: u64 = (1 << 22) - 1;
 const FLAGS_ONE: u64 = 1 << 1;
-/// `__USER_CS` and `__USER_DS`.
-const USER_CS: u16 = 0x33;
+/// `__USER_DS`, `arch/x86/include/asm/segment.h`.
 const USER_DS: u16 = 0x2b;
 /// The flags in `uc_flags` that the kernel knows (`arch/x86/include/uapi/asm/ucontext.h`).
 const UC_FLAGS: u64 = 0x7;
@@ -152,7 +153,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
         let plausible = uc_flags & !UC_FLAGS == 0
             && flags & !FLAGS_MASK == 0
             && flags & FLAGS_ONE != 0
-            && u16::from_le_bytes([cs0, cs1]) == USER_CS
+            && u64::from(u16::from_le_bytes([cs0, cs1])) == USER_CS
             && u16::from_le_bytes([ss0, ss1]) == USER_DS;
         if !plausible {
             return None;
