@@ -137,9 +137,6 @@ impl ExitFinder {
         let mut bytes = [0; CHUNK];
         let mut instruction = Instruction::default();
         loop {
-            if self.was_seen(&way) {
-                return End::Never;
-            }
             let len = code.code_bytes(way.address, &mut bytes);
             let known = bytes.get(..len).unwrap_or_default();
             let mut decoder = Decoder::with_ip(64, known, way.address, DecoderOptions::NONE);
@@ -163,6 +160,9 @@ impl ExitFinder {
                     FlowControl::UnconditionalBranch if instruction.is_jmp_short_or_near() => {
                         way.machine.pass_jump();
                         way.address = instruction.near_branch_target();
+                        if self.was_seen(&way) {
+                            return End::Never;
+                        }
                         break;
                     }
                     FlowControl::IndirectBranch => return way.machine.jump(&instruction),
@@ -172,10 +172,12 @@ impl ExitFinder {
                             address: instruction.near_branch_target(),
                             ..way
                         };
-                        if self.ways.len() >= MAX_WAYS {
-                            return End::Unknown;
+                        if !self.was_seen(&taken) {
+                            if self.ways.len() >= MAX_WAYS {
+                                return End::Unknown;
+                            }
+                            self.ways.push(taken);
                         }
-                        self.ways.push(taken);
                         way.address = instruction.next_ip();
                         if self.was_seen(&way) {
                             return End::Never;

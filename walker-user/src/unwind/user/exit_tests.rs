@@ -133,6 +133,33 @@ fn both_sides_of_a_branch_are_followed() {
     assert_eq!(interrupted(one_dies), by_sp(8, [0, -2, 0, 0, 0, 0]));
 }
 
+/// Code is read in pieces, and a branch may be the last instruction of one.
+#[test]
+fn a_branch_at_any_distance_is_followed() {
+    for bytes in 100..=130 {
+        let code = format!(
+            "push %rbx; .fill {bytes}, 1, 0x90; je 1f; pop %rbx; ret; 1: ud2; .fill 64, 1, 0x90"
+        );
+        let kept = by_sp(0, KEPT);
+        assert_eq!(interrupted(&code), kept, "{bytes}");
+    }
+}
+
+/// Ways that meet again are followed once, so that many branches do not make too many of them.
+#[test]
+fn ways_that_meet_again_are_one() {
+    let branches = "je 1f; jb 1f; test %rax, %rax; 1: ".repeat(40);
+    assert_eq!(
+        interrupted(&format!("{branches} je 2f; nop; 2: ret")),
+        by_sp(0, KEPT)
+    );
+    let to_one_place = "je 2f; nop; ".repeat(80);
+    assert_eq!(
+        interrupted(&format!("{to_one_place} 2: ret")),
+        by_sp(0, KEPT)
+    );
+}
+
 #[test]
 fn a_register_is_lost_where_the_ways_out_do_not_agree_on_it() {
     let text = "test %eax, %eax; je 1f; pop %rbx; ret; 1: xor %ebx, %ebx; add $8, %rsp; ret";
