@@ -1,6 +1,7 @@
-//! The sample record: one variable-length record per sample in the ring buffer.
+//! The records of the ring buffer: one of variable length per sample, and a short one for the end
+//! of a wait.
 //!
-//! A record is a [`SampleHeader`], then (only from the oracle program) the kernel's own call
+//! A sample is a [`SampleHeader`], then (only from the oracle program) the kernel's own call
 //! chain, then the bytes of the captured segments, one after the other, each padded to 8 bytes:
 //! the kernel stacks, the registers of user space if they are not among those, the user stack.
 //! Nothing here is trusted by the reader: lengths are checked against the record's real size.
@@ -9,7 +10,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the record layout. Raised whenever a struct in this module changes.
-pub const WIRE_VERSION: u16 = 2;
+pub const WIRE_VERSION: u16 = 3;
 
 /// At most this many kernel stacks are captured in one sample: a task, an IRQ, an entry and three
 /// exception stacks, which is deeper than x86 can nest in practice.
@@ -44,6 +45,43 @@ pub const FLAG_USER_MODE: u16 = 1;
 /// [`SampleHeader::flags`]: there is no stack table for this CPU (it came online later), so only
 /// the task stack could be recognised.
 pub const FLAG_NO_CPU_TABLE: u16 = 2;
+/// [`SampleHeader::flags`]: not a sample, but a [`WaitEnd`].
+pub const FLAG_WAIT_END: u16 = 4;
+
+/// How far below a program's context its caller keeps the address to return to: at most this many
+/// bytes. They are copied with the stack.
+pub const BELOW_CONTEXT: u64 = 512;
+
+/// Where the walk of a sample begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Start {
+    /// At the registers of the event: what it interrupted.
+    Registers = 0,
+    /// In the function that called the program, whose context is on its stack (raw tracepoints,
+    /// watchpoints). The registers are none, or those that the event interrupted.
+    Caller = 1,
+    /// In the function whose trampoline called the program (fentry, fexit).
+    Trampoline = 2,
+    /// In the caller of the function that reported the event: the registers are those that
+    /// `perf_arch_fetch_caller_regs()` makes up (`arch/x86/include/asm/perf_event.h`, 6.18), of
+    /// which the stack pointer is that function's frame address.
+    Frame = 3,
+}
+
+impl Start {
+    /// The start with this number, or `None` if there is none.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Registers),
+            1 => Some(Self::Caller),
+            2 => Some(Self::Trampoline),
+            3 => Some(Self::Frame),
+            _ => None,
+        }
+    }
+}
 
 /// [`SegmentHeader::flags`] of a user stack: there was more of it than the process's budget.
 pub const SEGMENT_CUT_BY_BUDGET: u16 = 1;
@@ -182,7 +220,56 @@ pub struct SampleHeader {
     pub user_regs: SegmentHeader,
     /// The user stack, from the red zone below its stack pointer on.
     pub user_stack: SegmentHeader,
+    /// Index of the event in the order in which user space opened them.
+    pub event: u32,
+    /// A [`Start`], by number.
+    pub start: u32,
+    /// Where [`Start`] is not [`Start::Registers`]: the address of the program's context.
+    pub context: u64,
+    /// How long what the event reports took, in nanoseconds; 0 for an event that takes no time.
+    pub duration_ns: u64,
+    /// What the event is about: the number of an interrupt, its vector, the softirq, or the state in
+    /// which a task was switched out.
+    pub subject: u64,
+    /// The name of that, zero padded: the handler of an interrupt.
+    pub subject_name: [u8; 16],
 }
+
+/// The end of a wait: a task that was switched out runs again. Its stack was a sample when the wait
+/// began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(FromBytes, IntoBytes, KnownLayout, Immutable))]
+#[repr(C)]
+pub struct WaitEnd {
+    /// Bytes of the record.
+    pub size: u32,
+    /// [`WIRE_VERSION`].
+    pub version: u16,
+    /// [`FLAG_WAIT_END`].
+    pub flags: u16,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time_ns: u64,
+    /// When the wait began, as [`SampleHeader::time_ns`] of its sample.
+    pub since_ns: u64,
+    /// The thread that waited.
+    pub tid: u32,
+    /// The thread that was running when it was woken; 0 is the idle task.
+    pub waker_tid: u32,
+    /// `WAKER_*`.
+    pub waker_kind: u32,
+    /// Nothing.
+    pub pad: u32,
+    /// Name of the thread `waker_tid`, zero padded.
+    pub waker_comm: [u8; 16],
+}
+
+/// [`WaitEnd::waker_kind`]: nobody was seen to wake it: it had not gone to sleep, or was woken
+/// before the recording.
+pub const WAKER_NONE: u32 = 0;
+/// [`WaitEnd::waker_kind`]: the thread itself.
+pub const WAKER_TASK: u32 = 1;
+/// [`WaitEnd::waker_kind`]: an interrupt that the thread was hit by.
+pub const WAKER_INTERRUPT: u32 = 2;
 
 const _: () = {
     use core::mem::{offset_of, size_of};
@@ -190,7 +277,8 @@ const _: () = {
     assert!(offset_of!(Registers, ip) == 128);
     assert!(offset_of!(Registers, sp) == 152);
     assert!(size_of::<SegmentHeader>() == 16);
-    assert!(size_of::<SampleHeader>() == 368);
+    assert!(size_of::<SampleHeader>() == 416);
+    assert!(size_of::<WaitEnd>() == 56);
     assert!(offset_of!(SampleHeader, regs) == 72);
     assert!(offset_of!(SampleHeader, segments) == 240);
     assert!(offset_of!(SampleHeader, user_regs) == 336);

@@ -5,6 +5,30 @@
 use aya_ebpf::Global;
 use walker_common::maps::{FILTER_NONE, NO_FIELD};
 
+/// Not 0: the kernel's unwinder is asked at every event.
+#[unsafe(no_mangle)]
+pub(crate) static ORACLE: Global<u64> = Global::new(0);
+/// `SWITCH_*`: what is done at `sched_switch`.
+#[unsafe(no_mangle)]
+pub(crate) static SWITCHES: Global<u64> = Global::new(0);
+/// Not 0: `sched_switch` has the state of the task as its fourth argument.
+#[unsafe(no_mangle)]
+pub(crate) static SWITCH_HAS_STATE: Global<u64> = Global::new(0);
+/// Index of the event whose samples are tasks that begin to wait.
+#[unsafe(no_mangle)]
+pub(crate) static WAIT_EVENT: Global<u64> = Global::new(0);
+/// Index of the event whose samples are interrupts.
+#[unsafe(no_mangle)]
+pub(crate) static IRQ_EVENT: Global<u64> = Global::new(0);
+/// Offset of `irqaction.name`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_IRQACTION_NAME: Global<u64> = Global::new(NO_FIELD);
+/// Most samples of an event in one window on each CPU.
+#[unsafe(no_mangle)]
+pub(crate) static WINDOW_LIMIT: Global<u64> = Global::new(u64::MAX);
+/// One more than the highest possible CPU number.
+#[unsafe(no_mangle)]
+pub(crate) static CPUS: Global<u64> = Global::new(1);
 /// `FILTER_*`: whether the target maps are asked.
 #[unsafe(no_mangle)]
 pub(crate) static FILTER: Global<u64> = Global::new(FILTER_NONE);

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use walker_common::maps::{COUNTERS_OF_SAMPLES, TARGET_AT_EXEC, TARGET_PROCESS, TARGET_THREADS};
+use walker_common::maps::{TARGET_AT_EXEC, TARGET_PROCESS, TARGET_THREADS};
 
 use crate::{
     config::{OFF_TASK_PID, OFF_TASK_TGID},
@@ -41,7 +41,7 @@ fn ids_of(task: u64) -> (u32, u32) {
 }
 
 #[inline(always)]
-fn read_id(address: u64) -> u32 {
+pub(crate) fn read_id(address: u64) -> u32 {
     let mut id = 0u32;
     let result = unsafe {
         bpf_probe_read_kernel((&raw mut id).cast(), 4, address as *const core::ffi::c_void)
@@ -52,7 +52,7 @@ fn read_id(address: u64) -> u32 {
 #[inline(always)]
 fn count_missed(result: Result<(), i32>) {
     if result.is_err()
-        && let Some(counters) = COUNTERS.get_ptr_mut(COUNTERS_OF_SAMPLES)
+        && let Some(counters) = COUNTERS.get_ptr_mut(0)
     {
         unsafe { (*counters).targets_missed += 1 };
     }

@@ -21,7 +21,6 @@ use criterion::{
     Criterion, Throughput, criterion_group, criterion_main,
     measurement::{Measurement, ValueFormatter, WallTime},
 };
-use walker_common::maps::names;
 use walker_user::{capture::record::Sample, unwind::orc::OrcTable};
 
 use data::{Golden, Machine};
@@ -81,7 +80,7 @@ struct Input {
 
 fn live() -> anyhow::Result<Input> {
     let mut records = Vec::new();
-    let session = load::sample(names::PROG_CAPTURE, TIME, |_, sample| {
+    let session = load::sample(false, TIME, |_, sample| {
         if !sample.registers().is_user_mode() && records.len() < SAMPLES {
             records.push(load::record_of(sample));
         }

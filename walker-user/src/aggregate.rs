@@ -18,6 +18,8 @@ const MAX_NODES: usize = 500_000;
 const LATEST: usize = 8;
 /// Most processes that are told apart.
 const MAX_PROCESSES: usize = 100_000;
+/// Most notes that are told apart.
+const MAX_NOTES: usize = 10_000;
 
 /// A process by ID and name: a process that changed its name counts as two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +56,8 @@ pub enum RawFrame {
         /// Whether the walk was exact up to here.
         reliable: bool,
     },
+    /// No code, but something about the event that belongs to the stack, by its number.
+    Note(u32),
 }
 
 /// What holds the code of a user frame.
@@ -82,10 +86,30 @@ impl RawFrame {
     }
 }
 
+/// Where a stack is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place(Parent);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Parent {
     Process(u32),
     Node(u32),
+}
+
+/// What samples of one stack are told apart by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    place: Parent,
+    event: u32,
+    stop: &'static str,
+    complete: bool,
+}
+
+/// Samples, and what they weigh together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Sum {
+    samples: u64,
+    weight: u64,
 }
 
 /// Samples of one distinct stack.
@@ -99,8 +123,12 @@ pub struct Stack {
     pub stop: &'static str,
     /// Whether it reached the outermost frame.
     pub complete: bool,
+    /// Index of the event.
+    pub event: u32,
     /// How many samples.
     pub samples: u64,
+    /// What they weigh, in the unit of the recording.
+    pub weight: u64,
 }
 
 /// Collects walked samples.
@@ -110,7 +138,9 @@ pub struct Aggregate {
     process_ids: FxHashMap<Process, u32>,
     nodes: Vec<(Parent, RawFrame)>,
     node_ids: FxHashMap<(Parent, RawFrame), u32>,
-    samples: FxHashMap<(Parent, &'static str, bool), u64>,
+    sums: FxHashMap<Key, Sum>,
+    notes: Vec<String>,
+    note_ids: FxHashMap<String, u32>,
     shortened: u64,
     /// The latest stack of each of a few processes, root first: the next one usually begins like
     /// it, and comparing is cheaper than finding.
@@ -125,10 +155,8 @@ struct Latest {
 }
 
 impl Aggregate {
-    /// Adds one sample; `frames` are leaf first, as the unwinder makes them.
-    ///
-    /// `stop` is why the walk of the last frame's side ended.
-    pub fn add(&mut self, process: Process, frames: &[RawFrame], stop: StopReason) {
+    /// The place of a stack; `frames` are leaf first, as the unwinder makes them.
+    pub fn place(&mut self, process: Process, frames: &[RawFrame]) -> Place {
         let process = self.process(process);
         let slot = process as usize % LATEST;
         let Latest {
@@ -154,10 +182,50 @@ impl Aggregate {
             at = Parent::Node(node);
         }
         self.latest[slot] = Latest { process, path };
-        *self
-            .samples
-            .entry((at, stop.name(), stop.is_complete()))
-            .or_default() += 1;
+        Place(at)
+    }
+
+    /// The place of a stack that has this note as its leaf.
+    pub fn noted(&mut self, place: Place, note: &str) -> Place {
+        let note = self.note(note);
+        match self.child(place.0, RawFrame::Note(note)) {
+            Some(node) => Place(Parent::Node(node)),
+            None => place,
+        }
+    }
+
+    /// Counts a sample of an event, with its weight. `stop` is why the walk of the last frame's side
+    /// ended.
+    pub fn count(&mut self, place: Place, event: u32, stop: StopReason, weight: u64) {
+        let key = Key {
+            place: place.0,
+            event,
+            stop: stop.name(),
+            complete: stop.is_complete(),
+        };
+        let sum = self.sums.entry(key).or_default();
+        sum.samples += 1;
+        sum.weight = sum.weight.saturating_add(weight);
+    }
+
+    /// The number of a note. Past the bound all further ones share the last.
+    fn note(&mut self, text: &str) -> u32 {
+        if let Some(id) = self.note_ids.get(text) {
+            return *id;
+        }
+        if self.notes.len() >= MAX_NOTES {
+            return MAX_NOTES as u32 - 1;
+        }
+        let id = self.notes.len() as u32;
+        self.notes.push(text.to_owned());
+        self.note_ids.insert(text.to_owned(), id);
+        id
+    }
+
+    /// The text of a note.
+    #[must_use]
+    pub fn note_text(&self, id: u32) -> &str {
+        self.notes.get(id as usize).map_or("", String::as_str)
     }
 
     fn process(&mut self, process: Process) -> u32 {
@@ -204,39 +272,40 @@ impl Aggregate {
     /// All samples.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.samples.values().sum()
+        self.sums.values().map(|sum| sum.samples).sum()
     }
 
     /// The distinct stacks, in an order that depends only on what was added and in which order.
     pub fn stacks(&self) -> impl Iterator<Item = Stack> + '_ {
-        let mut keys: Vec<_> = self.samples.iter().collect();
-        keys.sort_unstable_by_key(|((parent, stop, _), _)| match parent {
-            Parent::Process(id) => (0, *id, *stop),
-            Parent::Node(id) => (1, *id, *stop),
+        let mut keys: Vec<_> = self.sums.iter().collect();
+        keys.sort_unstable_by_key(|(key, _)| match key.place {
+            Parent::Process(id) => (key.event, 0, id, key.stop),
+            Parent::Node(id) => (key.event, 1, id, key.stop),
         });
-        keys.into_iter()
-            .map(|(&(parent, stop, complete), &samples)| {
-                let mut frames = Vec::new();
-                let mut at = parent;
-                let process = loop {
-                    match at {
-                        Parent::Process(id) => break self.processes[id as usize],
-                        Parent::Node(id) => {
-                            let (parent, frame) = self.nodes[id as usize];
-                            frames.push(frame);
-                            at = parent;
-                        }
+        keys.into_iter().map(|(key, sum)| {
+            let mut frames = Vec::new();
+            let mut at = key.place;
+            let process = loop {
+                match at {
+                    Parent::Process(id) => break self.processes[id as usize],
+                    Parent::Node(id) => {
+                        let (parent, frame) = self.nodes[id as usize];
+                        frames.push(frame);
+                        at = parent;
                     }
-                };
-                frames.reverse();
-                Stack {
-                    process,
-                    frames,
-                    stop,
-                    complete,
-                    samples,
                 }
-            })
+            };
+            frames.reverse();
+            Stack {
+                process,
+                frames,
+                stop: key.stop,
+                complete: key.complete,
+                event: key.event,
+                samples: sum.samples,
+                weight: sum.weight,
+            }
+        })
     }
 }
 
@@ -264,14 +333,44 @@ mod tests {
         }
     }
 
+    fn add(aggregate: &mut Aggregate, process: Process, frames: &[RawFrame], stop: StopReason) {
+        let place = aggregate.place(process, frames);
+        aggregate.count(place, 0, stop, 1);
+    }
+
     #[test]
     fn equal_stacks_are_counted_and_others_told_apart() {
         let mut aggregate = Aggregate::default();
-        aggregate.add(process(1), &[kernel(2), kernel(1)], StopReason::UserMode);
-        aggregate.add(process(1), &[kernel(2), kernel(1)], StopReason::UserMode);
-        aggregate.add(process(1), &[kernel(3), kernel(1)], StopReason::UserMode);
-        aggregate.add(process(1), &[kernel(1)], StopReason::EndOfStack);
-        aggregate.add(process(2), &[kernel(2), kernel(1)], StopReason::UserMode);
+        add(
+            &mut aggregate,
+            process(1),
+            &[kernel(2), kernel(1)],
+            StopReason::UserMode,
+        );
+        add(
+            &mut aggregate,
+            process(1),
+            &[kernel(2), kernel(1)],
+            StopReason::UserMode,
+        );
+        add(
+            &mut aggregate,
+            process(1),
+            &[kernel(3), kernel(1)],
+            StopReason::UserMode,
+        );
+        add(
+            &mut aggregate,
+            process(1),
+            &[kernel(1)],
+            StopReason::EndOfStack,
+        );
+        add(
+            &mut aggregate,
+            process(2),
+            &[kernel(2), kernel(1)],
+            StopReason::UserMode,
+        );
         let stacks: Vec<_> = aggregate
             .stacks()
             .map(|stack| (stack.process.pid, stack.frames, stack.stop, stack.samples))
@@ -281,6 +380,33 @@ mod tests {
         assert!(stacks.contains(&(1, vec![kernel(1)], "end-of-stack", 1)));
         assert!(stacks.contains(&(2, vec![kernel(1), kernel(2)], "user-mode", 1)));
         assert_eq!(aggregate.total(), 5);
+    }
+
+    #[test]
+    fn events_are_told_apart_and_weights_add_up() {
+        let mut aggregate = Aggregate::default();
+        let place = aggregate.place(process(1), &[kernel(1)]);
+        let noted = aggregate.noted(place, "woken");
+        for (place, event, weight) in [(place, 0, 5), (place, 0, 7), (place, 1, 2), (noted, 1, 3)] {
+            aggregate.count(place, event, StopReason::UserMode, weight);
+        }
+        let stacks: Vec<_> = aggregate
+            .stacks()
+            .map(|stack| (stack.event, stack.frames.len(), stack.samples, stack.weight))
+            .collect();
+        assert_eq!(stacks, [(0, 1, 2, 12), (1, 1, 1, 2), (1, 2, 1, 3)]);
+        assert_eq!(aggregate.note_text(0), "woken");
+    }
+
+    #[test]
+    fn notes_are_bounded() {
+        let mut aggregate = Aggregate::default();
+        let place = aggregate.place(process(1), &[]);
+        for note in 0..MAX_NOTES + 10 {
+            aggregate.noted(place, &note.to_string());
+        }
+        assert_eq!(aggregate.notes.len(), MAX_NOTES);
+        assert_eq!(aggregate.nodes.len(), MAX_NOTES);
     }
 
     proptest! {
@@ -296,14 +422,14 @@ mod tests {
             let mut expected: BTreeMap<(u32, Vec<u64>), u64> = BTreeMap::new();
             for (pid, ips) in added {
                 let frames: Vec<RawFrame> = ips.iter().rev().map(|ip| kernel(*ip)).collect();
-                aggregate.add(process(pid), &frames, StopReason::UserMode);
+                add(&mut aggregate, process(pid), &frames, StopReason::UserMode);
                 *expected.entry((pid, ips)).or_default() += 1;
             }
             let mut actual = BTreeMap::new();
             for stack in aggregate.stacks() {
                 let ips = stack.frames.iter().map(|frame| match frame {
                     RawFrame::Kernel { ip, .. } => *ip,
-                    RawFrame::User { .. } => panic!("not added"),
+                    RawFrame::User { .. } | RawFrame::Note(_) => panic!("not added"),
                 });
                 actual.insert((stack.process.pid, ips.collect::<Vec<_>>()), stack.samples);
             }
@@ -315,13 +441,18 @@ mod tests {
     fn past_its_bounds_it_counts_and_does_not_grow() {
         let mut aggregate = Aggregate::default();
         for ip in 0..MAX_NODES as u64 + 10 {
-            aggregate.add(process(1), &[kernel(ip)], StopReason::UserMode);
+            add(
+                &mut aggregate,
+                process(1),
+                &[kernel(ip)],
+                StopReason::UserMode,
+            );
         }
         assert_eq!(aggregate.nodes.len(), MAX_NODES);
         assert_eq!(aggregate.shortened(), 10);
         assert_eq!(aggregate.total(), MAX_NODES as u64 + 10);
         for pid in 0..MAX_PROCESSES as u32 + 10 {
-            aggregate.add(process(pid), &[], StopReason::UserSample);
+            add(&mut aggregate, process(pid), &[], StopReason::UserSample);
         }
         assert_eq!(aggregate.processes.len(), MAX_PROCESSES + 1);
         assert_eq!(

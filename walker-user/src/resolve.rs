@@ -58,6 +58,7 @@ pub fn profile(
     for stack in &stacks {
         for frame in &stack.frames {
             match *frame {
+                RawFrame::Note(_) => continue,
                 RawFrame::Kernel { lookup, .. } => kernel.insert(lookup),
                 RawFrame::User { code, lookup, .. } => {
                     let holder = holder(code, stack.process.pid);
@@ -76,6 +77,7 @@ pub fn profile(
         let mut frames = Vec::with_capacity(stack.frames.len());
         for frame in &stack.frames {
             match *frame {
+                RawFrame::Note(note) => frames.push(profile.note(aggregate.note_text(note))),
                 RawFrame::Kernel {
                     ip,
                     lookup,
@@ -107,7 +109,9 @@ pub fn profile(
             comm,
             pid: Some(stack.process.pid),
             frames,
+            event: stack.event as usize,
             samples: stack.samples,
+            weight: stack.weight,
             stop: stack.stop,
             complete: stack.complete,
         });

@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use walker_common::wire::MAX_CHAIN;
+use walker_common::{
+    StackKind,
+    wire::{MAX_CHAIN, Start},
+};
 
-use crate::unwind::{Frame, FrameSource};
+use crate::unwind::{Frame, FrameSource, StopReason};
 
 /// Most distinct disagreements that are kept for showing.
 const MAX_SHOWN: usize = 10;
@@ -56,6 +59,57 @@ pub fn compare(walk: &[Frame], kernel: &[u64], is_bpf_text: &dyn Fn(u64) -> bool
     }
 }
 
+/// The parts of a walk and of the kernel's chain that tell of the same frames.
+///
+/// The two begin at different places where the event did not interrupt what is walked. In a program
+/// on a tracepoint or a trampoline, the kernel's chain begins with the program itself, and ours in
+/// its caller. In the handler of a watchpoint the kernel's begins at what was interrupted, and ours
+/// in the handler. `interrupted` is the address that the event interrupted, 0 if none.
+#[must_use]
+pub fn common<'a>(
+    walk: &'a [Frame],
+    kernel: &'a [u64],
+    start: Start,
+    interrupted: u64,
+) -> (&'a [Frame], &'a [u64]) {
+    /// How many frames a program and what calls it can have before its caller.
+    const AHEAD: usize = 4;
+    if start == Start::Registers || start == Start::Frame {
+        return (walk, kernel);
+    }
+    if interrupted != 0 {
+        let at = walk.iter().position(|frame| {
+            frame.ip == interrupted
+                && matches!(
+                    frame.source,
+                    FrameSource::OrcRegs | FrameSource::FramePointerRegs
+                )
+        });
+        return (&walk[at.unwrap_or(0)..], kernel);
+    }
+    let first = walk.first().map(|frame| frame.ip);
+    let at = kernel.iter().take(AHEAD).position(|ip| Some(*ip) == first);
+    (walk, &kernel[at.unwrap_or(0)..])
+}
+
+/// The stacks that a walk went over, from the innermost out: `NMI > IRQ > TASK > USER`.
+#[must_use]
+pub fn stacks(walk: &[Frame], stop: &StopReason) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for frame in walk.iter().take_while(|frame| frame.reliable) {
+        let name = frame.stack.name();
+        if names.last() != Some(&name) {
+            names.push(name);
+        }
+    }
+    match stop {
+        StopReason::UserMode => names.push(StackKind::User.name()),
+        StopReason::EndOfStack => {}
+        other => names.push(other.name()),
+    }
+    names.join(" > ")
+}
+
 /// A disagreement and how often the same one was seen.
 #[derive(Debug, Clone)]
 pub struct Disagreement {
@@ -78,13 +132,27 @@ pub struct Agreement {
     pub agree_but_hidden_bpf: u64,
     /// Samples that differ.
     pub disagree: u64,
+    /// Samples, and those that agree, by the stacks that were walked over.
+    pub by_stacks: BTreeMap<String, (u64, u64)>,
     /// Distinct disagreements, by what the two ended with, at most [`MAX_SHOWN`].
     distinct: BTreeMap<(Vec<u64>, Vec<u64>), Disagreement>,
 }
 
 impl Agreement {
-    /// Counts one sample.
-    pub fn add(&mut self, outcome: Outcome, walk: &[Frame], stop: &str, kernel: &[u64]) {
+    /// Counts one sample, which went over `stacks`.
+    pub fn add(
+        &mut self,
+        outcome: Outcome,
+        walk: &[Frame],
+        (stacks, stop): (&str, &str),
+        kernel: &[u64],
+    ) {
+        let (all, same) = match self.by_stacks.get_mut(stacks) {
+            Some(known) => known,
+            None => self.by_stacks.entry(stacks.to_owned()).or_default(),
+        };
+        *all += 1;
+        *same += u64::from(outcome != Outcome::Disagree);
         match outcome {
             Outcome::Agree => self.agree += 1,
             Outcome::AgreeButHiddenBpf => self.agree_but_hidden_bpf += 1,
@@ -224,16 +292,50 @@ mod tests {
     }
 
     #[test]
+    fn walks_that_begin_elsewhere_are_compared_from_where_both_are() {
+        // A tracepoint: the kernel tells the program first.
+        let ours = walk(&[2, 3]);
+        let (walked, kernel) = common(&ours, &[9, 2, 3], Start::Caller, 0);
+        assert_eq!((walked, kernel), (&ours[..], &[2, 3][..]));
+        // What is not there is a disagreement, not left out.
+        let (_, kernel) = common(&ours, &[9, 8, 3], Start::Caller, 0);
+        assert_eq!(kernel, [9, 8, 3]);
+        // A watchpoint: ours tells the handler first.
+        let mut ours = walk(&[1, 7, 3]);
+        ours[1].source = FrameSource::OrcRegs;
+        let (walked, _) = common(&ours, &[7, 3], Start::Caller, 7);
+        assert_eq!(walked, &ours[1..]);
+        let (walked, _) = common(&ours, &[7, 3], Start::Registers, 7);
+        assert_eq!(walked, &ours[..]);
+    }
+
+    #[test]
+    fn the_stacks_of_a_walk_are_told_from_the_innermost_out() {
+        let mut ours = walk(&[1, 2, 3, 4]);
+        ours[0].stack = StackKind::Nmi;
+        ours[1].stack = StackKind::Irq;
+        assert_eq!(
+            stacks(&ours, &StopReason::UserMode),
+            "NMI > IRQ > TASK > USER"
+        );
+        assert_eq!(stacks(&ours, &StopReason::EndOfStack), "NMI > IRQ > TASK");
+        ours[3].reliable = false;
+        let lost = StopReason::NoUnwindInfo { ip: 3 };
+        assert_eq!(stacks(&ours, &lost), "NMI > IRQ > TASK > no-unwind-info");
+    }
+
+    #[test]
     fn equal_disagreements_are_shown_once() {
         let mut agreement = Agreement::default();
         for _ in 0..3 {
-            agreement.add(Outcome::Disagree, &walk(&[1, 2]), "", &[1, 3]);
+            agreement.add(Outcome::Disagree, &walk(&[1, 2]), ("IRQ", ""), &[1, 3]);
         }
-        agreement.add(Outcome::Disagree, &walk(&[1, 5]), "", &[1, 3]);
+        agreement.add(Outcome::Disagree, &walk(&[1, 5]), ("IRQ", ""), &[1, 3]);
         for other in 100..200 {
-            agreement.add(Outcome::Disagree, &walk(&[1, other]), "", &[1, 3]);
+            agreement.add(Outcome::Disagree, &walk(&[1, other]), ("IRQ", ""), &[1, 3]);
         }
         assert_eq!(agreement.disagree, 104);
+        assert_eq!(agreement.by_stacks["IRQ"], (104, 0));
         let shown = agreement.disagreements();
         assert_eq!(shown.len(), MAX_SHOWN);
         assert_eq!(shown[0].samples, 3);

@@ -5,7 +5,8 @@
 //! kernel that is running. [`Btf`] looks them up by name. It refuses to choose when a name has
 //! several definitions that would answer differently.
 //!
-//! This is not a general BTF library: no C output, no functions and prototypes, no line info, no
+//! This is not a general BTF library: no C output, no functions and prototypes
+//! (but the tracepoints'), no line info, no
 //! split BTF of modules (their types refer to a base blob this module does not have), and no
 //! relocation of BPF programs, which is the loader's work.
 //!
@@ -29,6 +30,7 @@ mod raw;
 mod test_blob;
 #[cfg(test)]
 mod tests;
+mod tracepoint;
 
 use std::fmt;
 use std::fs::File;

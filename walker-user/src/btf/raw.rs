@@ -188,6 +188,11 @@ impl<'a> Type<'a> {
         .then_some(self.size_or_type)
     }
 
+    /// How many parameters a `FUNC_PROTO` has.
+    pub(super) fn parameters(&self) -> usize {
+        words::<2>(self.tail).count()
+    }
+
     /// The members of a struct or union, in order.
     pub(super) fn members(&self) -> impl Iterator<Item = RawMember> + 'a {
         let packed = self.kind_flag;

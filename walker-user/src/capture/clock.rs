@@ -1,10 +1,12 @@
-//! Which event makes the samples, and the events of all CPUs.
+//! The event that makes samples if nothing else is asked for, and why the kernel refuses one.
 
 use std::{fs, io};
 
+use perf_event_open_sys::bindings;
 use thiserror::Error;
 
-use crate::sys::perf::{SamplingClock, SamplingEvent};
+use super::event::EventSpec;
+use crate::sys::perf::{Attributes, Rate, SamplingEvent};
 
 /// Why there are no events.
 #[derive(Debug, Error)]
@@ -30,11 +32,20 @@ pub enum ClockError {
         /// The kernel's limit.
         limit: u64,
     },
+    /// The CPU does not count it.
+    #[error(
+        "this machine does not count `{event}` (virtual machines often have no performance \
+         counters): -e cpu-clock works everywhere"
+    )]
+    NotCounted {
+        /// The event.
+        event: String,
+    },
     /// Something else.
-    #[error("cannot open the perf event {event} on CPU {cpu}: {error}")]
+    #[error("cannot open the perf event `{event}` on CPU {cpu}: {error}")]
     Open {
-        /// perf's name of it.
-        event: &'static str,
+        /// The event.
+        event: String,
         /// The CPU.
         cpu: u32,
         /// The kernel's reason.
@@ -56,48 +67,57 @@ pub fn paranoid() -> String {
         .map_or_else(|_| "not readable".to_owned(), |text| text.trim().to_owned())
 }
 
-/// Cycles where the CPU counts them, the timer elsewhere (most virtual machines).
+/// Cycles where the CPU counts them, in NMIs; else a timer, in whose interrupt code that runs with
+/// interrupts off shows up where it turns them on again (most virtual machines).
 #[must_use]
-pub fn choose() -> SamplingClock {
-    match SamplingEvent::open(SamplingClock::Cycles, 0, 1, false) {
-        Ok(_) => SamplingClock::Cycles,
-        Err(_) => SamplingClock::CpuClock,
+pub fn choose() -> EventSpec {
+    match SamplingEvent::open(&attributes(CYCLES, 1), 0) {
+        Ok(_) => EventSpec::named("cycles"),
+        Err(_) => EventSpec::named("cpu-clock"),
     }
 }
 
-/// Opens one disabled event on each of `cpus`. A CPU that went offline meanwhile is left out.
-///
-/// # Errors
-/// If the kernel refuses.
-pub fn open_all(
-    clock: SamplingClock,
-    cpus: &[u32],
-    frequency: u64,
-    exclude_user: bool,
-) -> Result<Vec<SamplingEvent>, ClockError> {
-    let mut events = Vec::with_capacity(cpus.len());
-    for &cpu in cpus {
-        match SamplingEvent::open(clock, cpu, frequency, exclude_user) {
-            Ok(event) => events.push(event),
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
-            Err(error) => return Err(explain(error, clock, cpu, frequency)),
-        }
-    }
-    Ok(events)
+/// Kind and number of the event that counts cycles.
+pub const CYCLES: (u32, u32) = (
+    bindings::PERF_TYPE_HARDWARE,
+    bindings::PERF_COUNT_HW_CPU_CYCLES,
+);
+/// The same of the timer.
+pub const CPU_CLOCK: (u32, u32) = (
+    bindings::PERF_TYPE_SOFTWARE,
+    bindings::PERF_COUNT_SW_CPU_CLOCK,
+);
+
+/// One of the two, `frequency` times a second.
+#[must_use]
+pub fn attributes((kind, config): (u32, u32), frequency: u64) -> Attributes {
+    Attributes::new(kind, u64::from(config), Rate::Frequency(frequency))
 }
 
-fn explain(error: io::Error, clock: SamplingClock, cpu: u32, frequency: u64) -> ClockError {
-    match max_frequency() {
-        _ if error.kind() == io::ErrorKind::PermissionDenied => ClockError::Denied {
+/// Why the kernel refused to open an event.
+pub(super) fn explain(
+    error: io::Error,
+    event: &str,
+    cpu: u32,
+    attributes: &Attributes,
+) -> anyhow::Error {
+    let denied = error.kind() == io::ErrorKind::PermissionDenied;
+    let event = event.to_owned();
+    let error = match (attributes.rate, max_frequency()) {
+        _ if denied => ClockError::Denied {
             paranoid: paranoid(),
         },
-        Some(limit) if error.raw_os_error() == Some(libc::EINVAL) && frequency > limit => {
+        (Rate::Frequency(frequency), Some(limit))
+            if error.raw_os_error() == Some(libc::EINVAL) && frequency > limit =>
+        {
             ClockError::TooFast { frequency, limit }
         }
-        _ => ClockError::Open {
-            event: clock.name(),
-            cpu,
-            error,
-        },
-    }
+        _ if attributes.kind != bindings::PERF_TYPE_SOFTWARE
+            && matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EOPNOTSUPP)) =>
+        {
+            ClockError::NotCounted { event }
+        }
+        _ => ClockError::Open { event, cpu, error },
+    };
+    error.into()
 }

@@ -7,6 +7,8 @@
 mod bpf_log;
 pub mod budget;
 pub mod clock;
+pub mod event;
+pub mod events;
 pub mod object;
 pub mod record;
 pub mod session;

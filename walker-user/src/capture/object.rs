@@ -6,15 +6,19 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
+    Btf as AyaBtf, BtfError as AyaBtfError, Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap as BpfHashMap, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{PerfEvent, ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _},
+    programs::{
+        FEntry, FExit, KProbe, PerfEvent, ProgramError, RawTracePoint, RawTracePointRunOptions,
+        TestRun as _,
+    },
 };
 use thiserror::Error;
 use walker_common::{
     maps::{
-        COUNTERS_OF_SAMPLES, Counters, CpuFacts, CpuStacks, FILTER_NONE, FILTER_TARGETS, NO_FIELD,
-        READ_CHUNK, names,
+        Counters, CpuFacts, CpuStacks, ENTRY_SLOTS, EventConfig, FILTER_NONE, FILTER_TARGETS,
+        LEVELS, NO_FIELD, READ_CHUNK, SWITCH_PREEMPTED, SWITCH_WAITS, TRACE_SLOTS, WINDOW_SHIFT,
+        names,
     },
     wire::MAX_USER_BYTES,
 };
@@ -22,6 +26,7 @@ use zerocopy::IntoBytes as _;
 
 #[cfg(feature = "bpf-log")]
 use super::bpf_log;
+use super::events::{EventSwitches, Waits};
 use crate::{
     kernel::{
         bpf_text::{self, BpfSymbol},
@@ -38,6 +43,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/walker.bpf.o");
 
 /// Most processes and threads that can be targets at one time.
 const MAX_TARGETS: u32 = 65_536;
+
+/// Most samples a second of one event on one CPU, of those that can come at any rate. What comes
+/// faster is counted, and slows nothing down.
+const MAX_RATE: u64 = 50_000;
 
 /// How often the loading of a program is tried; libbpf's limit is five.
 const LOAD_ATTEMPTS: u32 = 20;
@@ -90,6 +99,9 @@ pub enum ObjectError {
         /// The kernel's reason.
         error: io::Error,
     },
+    /// The kernel's types, which a trampoline's program is checked against, cannot be read.
+    #[error("cannot read the kernel's types: {0}")]
+    Types(#[from] AyaBtfError),
 }
 
 /// What is decided before the object is loaded.
@@ -107,6 +119,10 @@ pub struct ObjectOptions {
     pub cpus: u32,
     /// Which sides of a sample are wanted, and how much of the user stack.
     pub sides: Sides,
+    /// What the programs have to know of the events.
+    pub events: EventSwitches,
+    /// Ask the kernel's own unwinder at every event.
+    pub oracle: bool,
 }
 
 /// Which sides of a sample are wanted, and how much of the user stack.
@@ -168,9 +184,32 @@ impl Object {
         let no_kernel = u64::from(!options.sides.kernel);
         let user_budget = u64::from(options.sides.user_budget);
         let user_budget_max = u64::from(options.sides.user_budget_max).min(MAX_USER_BYTES as u64);
+        let oracle = u64::from(options.oracle);
+        let (wait_event, switches) = match options.events.waits {
+            Some((event, Waits::Blocked)) => (u64::from(event), SWITCH_WAITS),
+            Some((event, Waits::All)) => (u64::from(event), SWITCH_WAITS | SWITCH_PREEMPTED),
+            None => (0, 0),
+        };
+        let switch_has_state = u64::from(offsets.switch_has_state);
+        let irq_event = u64::from(options.events.irqs.unwrap_or(0));
+        let irqaction_name = offsets.irqaction_name.unwrap_or(NO_FIELD);
+        let window_limit = MAX_RATE * (1 << WINDOW_SHIFT) / 1_000_000_000;
+        let cpus = u64::from(options.cpus);
+        let buffers = match options.events.nested {
+            true => options.cpus.saturating_mul(LEVELS),
+            false => options.cpus,
+        };
         let mut loader = EbpfLoader::new();
         loader
             .verifier_log_level(VerifierLogLevel::STATS)
+            .override_global(names::GLOBAL_ORACLE, &oracle, true)
+            .override_global(names::GLOBAL_SWITCHES, &switches, true)
+            .override_global(names::GLOBAL_SWITCH_HAS_STATE, &switch_has_state, true)
+            .override_global(names::GLOBAL_WAIT_EVENT, &wait_event, true)
+            .override_global(names::GLOBAL_IRQ_EVENT, &irq_event, true)
+            .override_global(names::GLOBAL_OFF_IRQACTION_NAME, &irqaction_name, true)
+            .override_global(names::GLOBAL_WINDOW_LIMIT, &window_limit, true)
+            .override_global(names::GLOBAL_CPUS, &cpus, true)
             .override_global(names::GLOBAL_FILTER, &filter, true)
             .override_global(names::GLOBAL_OFF_TASK_STACK, &offsets.task_stack, true)
             .override_global(names::GLOBAL_OFF_TASK_PID, &offsets.task_pid, true)
@@ -194,7 +233,7 @@ impl Object {
             .override_global(names::GLOBAL_WAKE_AT, &wake_at, true)
             .map_max_entries(names::MAP_SAMPLES, options.ring_bytes)
             .map_max_entries(names::MAP_COST, 1 << 20)
-            .map_max_entries(names::MAP_SCRATCH, options.cpus)
+            .map_max_entries(names::MAP_SCRATCH, buffers)
             .map_max_entries(names::MAP_STACKS, options.cpus)
             .map_max_entries(names::MAP_CPU_FACTS, options.cpus)
             .map_max_entries(names::MAP_TARGETS, MAX_TARGETS)
@@ -234,26 +273,33 @@ impl Object {
         Ok(program)
     }
 
-    /// Puts a perf_event program on `event`.
+    /// Makes `event` run a program, of perf events or of probes, which is told the event's index.
     ///
     /// # Errors
     /// If the kernel refuses the program or the event already has one.
     pub fn attach_perf(
         &mut self,
         name: &'static str,
-        event: &SamplingEvent,
+        event: &mut SamplingEvent,
+        index: u32,
     ) -> Result<(), ObjectError> {
-        let program = self.load_perf(name)?;
-        let fd = program
-            .fd()
-            .map_err(|error| ObjectError::Program { name, error })?;
+        let fd = if name == names::PROG_PROBE {
+            let program: &mut KProbe = self.program(name)?;
+            if program.fd().is_err() {
+                load(name, || program.load())?;
+            }
+            program.fd()
+        } else {
+            self.load_perf(name)?.fd()
+        };
+        let fd = fd.map_err(|error| ObjectError::Program { name, error })?;
         event
-            .attach(fd.as_fd())
+            .attach(fd.as_fd(), u64::from(index))
             .map_err(|error| ObjectError::Attach { name, error })
     }
 
-    /// Loads a raw tracepoint program and attaches it to `tracepoint`, until the object is
-    /// dropped.
+    /// Attaches a raw tracepoint program to `tracepoint`, until the object is dropped. A program can
+    /// be attached to several.
     ///
     /// # Errors
     /// If the kernel refuses the program or has no such tracepoint.
@@ -263,11 +309,75 @@ impl Object {
         tracepoint: &str,
     ) -> Result<(), ObjectError> {
         let program: &mut RawTracePoint = self.program(name)?;
-        load(name, || program.load())?;
+        if program.fd().is_err() {
+            load(name, || program.load())?;
+        }
         program
             .attach(tracepoint)
             .map(drop)
             .map_err(|error| ObjectError::Program { name, error })
+    }
+
+    /// Attaches the program in `slot`, of beginnings or ends, to a function of the kernel.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn attach_trampoline(&mut self, slot: u32, function: &str) -> Result<(), ObjectError> {
+        let btf = AyaBtf::from_sys_fs()?;
+        let slot = slot.saturating_sub(TRACE_SLOTS) as usize;
+        let entries = ENTRY_SLOTS as usize;
+        if slot < entries {
+            let name = names::PROG_ENTRY[slot];
+            let program: &mut FEntry = self.program(name)?;
+            load(name, || program.load(function, &btf))?;
+            let link = program.attach();
+            link.map(drop)
+                .map_err(|error| ObjectError::Program { name, error })
+        } else {
+            let name = names::PROG_EXIT[slot - entries];
+            let program: &mut FExit = self.program(name)?;
+            load(name, || program.load(function, &btf))?;
+            let link = program.attach();
+            link.map(drop)
+                .map_err(|error| ObjectError::Program { name, error })
+        }
+    }
+
+    /// Says how an event is taken.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_event(&mut self, index: u32, config: &EventConfig) -> Result<(), ObjectError> {
+        let words = [config.period, config.start];
+        self.set_element(names::MAP_EVENTS, index, words)
+    }
+
+    /// Says which event the program in a slot is for.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_slot(&mut self, slot: u32, event: u32) -> Result<(), ObjectError> {
+        self.set_element(names::MAP_SLOTS, slot, event)
+    }
+
+    /// Has the programs take events, or not, that cannot be disabled themselves.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_enabled(&mut self, enabled: bool) -> Result<(), ObjectError> {
+        self.set_element(names::MAP_ENABLED, 0, u64::from(enabled))
+    }
+
+    fn set_element<V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+        index: u32,
+        value: V,
+    ) -> Result<(), ObjectError> {
+        let map = self.ebpf.map_mut(name).ok_or(ObjectError::Missing(name))?;
+        let mut map: Array<_, V> = Array::try_from(map).map_err(|error| map_error(name, error))?;
+        map.set(index, value, 0)
+            .map_err(|error| map_error(name, error))
     }
 
     /// Starts a raw tracepoint program by hand, on a given CPU or on this one.
@@ -349,13 +459,8 @@ impl Object {
     /// # Errors
     /// If the map cannot be written.
     pub fn set_stacks(&mut self, cpu: u32, stacks: &CpuStacks) -> Result<(), ObjectError> {
-        let name = names::MAP_STACKS;
-        let map = self.ebpf.map_mut(name).ok_or(ObjectError::Missing(name))?;
-        let mut map: Array<_, [u64; STACKS_WORDS]> =
-            Array::try_from(map).map_err(|error| map_error(name, error))?;
         let words: [u64; STACKS_WORDS] = zerocopy::transmute!(*stacks);
-        map.set(cpu, words, 0)
-            .map_err(|error| map_error(name, error))
+        self.set_element(names::MAP_STACKS, cpu, words)
     }
 
     /// Adds or changes a target: a PID and one of the `TARGET_*` values.
@@ -415,18 +520,16 @@ impl Object {
         Ok(map.keys().next().is_some())
     }
 
-    /// The counters, summed over all CPUs.
+    /// The counters of an event, summed over all CPUs.
     ///
     /// # Errors
     /// If the map cannot be read.
-    pub fn counters(&self) -> Result<Counters, ObjectError> {
+    pub fn counters(&self, event: u32) -> Result<Counters, ObjectError> {
         let name = names::MAP_COUNTERS;
         let map = self.ebpf.map(name).ok_or(ObjectError::Missing(name))?;
         let map: PerCpuArray<_, [u64; COUNTER_WORDS]> =
             PerCpuArray::try_from(map).map_err(|error| map_error(name, error))?;
-        let per_cpu = map
-            .get(&COUNTERS_OF_SAMPLES, 0)
-            .map_err(|error| map_error(name, error))?;
+        let per_cpu = map.get(&event, 0).map_err(|error| map_error(name, error))?;
         let mut sum = [0u64; COUNTER_WORDS];
         for words in per_cpu.iter() {
             for (total, word) in sum.iter_mut().zip(words) {

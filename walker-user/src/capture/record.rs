@@ -1,11 +1,12 @@
-//! A sample record, checked against its real length before anything in it is used.
+//! A record of the ring buffer, checked against its real length before anything in it is used.
 
 use thiserror::Error;
 use walker_common::{
     StackKind,
     wire::{
-        FLAG_NO_CPU_TABLE, FLAG_USER_MODE, MAX_SEGMENTS, REGISTER_BYTES, Registers,
-        SEGMENT_CUT_BY_BUDGET, SampleHeader, SegmentHeader, SegmentStatus, WIRE_VERSION,
+        FLAG_NO_CPU_TABLE, FLAG_USER_MODE, FLAG_WAIT_END, MAX_SEGMENTS, REGISTER_BYTES, Registers,
+        SEGMENT_CUT_BY_BUDGET, SampleHeader, SegmentHeader, SegmentStatus, Start, WIRE_VERSION,
+        WaitEnd,
     },
 };
 use zerocopy::FromBytes as _;
@@ -55,10 +56,40 @@ pub struct UserStackCopy<'a> {
     pub cut_by_budget: bool,
 }
 
+/// A parsed record.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is a sample, and there is one at a time"
+)]
+pub enum Record<'a> {
+    /// A sample.
+    Sample(Sample<'a>),
+    /// A task that waited runs again.
+    WaitEnd(WaitEnd),
+}
+
+impl<'a> Record<'a> {
+    /// Parses one record.
+    ///
+    /// # Errors
+    /// If the record does not have a form that `walker_common::wire` describes.
+    pub fn parse(record: &'a [u8]) -> Result<Self, RecordError> {
+        if let Ok((end, _)) = WaitEnd::read_from_prefix(record)
+            && end.version == WIRE_VERSION
+            && end.flags & FLAG_WAIT_END != 0
+        {
+            return Ok(Self::WaitEnd(end));
+        }
+        Sample::parse(record).map(Self::Sample)
+    }
+}
+
 /// A parsed sample.
 #[derive(Debug, Clone)]
 pub struct Sample<'a> {
     header: SampleHeader,
+    start: Start,
     segments: [Option<CapturedSegment<'a>>; MAX_SEGMENTS],
     user_regs: CapturedSegment<'a>,
     user_stack: CapturedSegment<'a>,
@@ -83,6 +114,7 @@ impl<'a> Sample<'a> {
         let record = record
             .get(..header.size as usize)
             .ok_or_else(|| truncated(header.size as usize))?;
+        let start = Start::from_number(header.start).ok_or(RecordError::Invalid("start"))?;
         let headers = header
             .segments
             .get(..header.segment_count as usize)
@@ -128,6 +160,7 @@ impl<'a> Sample<'a> {
         };
         Ok(Self {
             header,
+            start,
             segments,
             user_regs,
             user_stack,
@@ -139,6 +172,12 @@ impl<'a> Sample<'a> {
     #[must_use]
     pub const fn header(&self) -> &SampleHeader {
         &self.header
+    }
+
+    /// Where its walk begins.
+    #[must_use]
+    pub const fn start(&self) -> Start {
+        self.start
     }
 
     /// The registers the event interrupted.

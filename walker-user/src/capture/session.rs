@@ -1,6 +1,6 @@
 //! A capture from its set-up to its last record.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, time::Duration};
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
@@ -8,9 +8,9 @@ use tokio::io::unix::AsyncFd;
 use walker_common::maps::{Counters, TARGET_AT_EXEC, TARGET_PROCESS, TARGET_THREADS, names};
 
 use super::{
-    clock,
+    events::{EventInfo, EventSwitches, Events, EventsWanted},
     object::{Object, ObjectOptions, Sides},
-    record::{RecordError, Sample},
+    record::{Record, RecordError, Sample},
     target::{RunningTask, Target},
 };
 use crate::{
@@ -19,10 +19,8 @@ use crate::{
         bpf_text::BpfSymbol, image::KernelImage, kallsyms::Kallsyms, offsets::Offsets,
         running::RunningKernel,
     },
-    sys::{
-        perf::{SamplingClock, SamplingEvent},
-        ring::watch,
-    },
+    sys::ring::watch,
+    unwind::{Frame, StopReason},
 };
 
 /// How long records may wait in the ring buffer before the reader comes by on its own.
@@ -41,8 +39,8 @@ pub struct SessionOptions<'a> {
     pub target: &'a Target,
     /// A forked command that waits to be executed, and is sampled from then on.
     pub waiting_pid: Option<u32>,
-    /// Samples a second on each CPU.
-    pub frequency: u64,
+    /// The events, and how often they are samples.
+    pub events: &'a EventsWanted,
     /// Keep samples of idle CPUs.
     pub keep_idle: bool,
     /// The kernel's image, for kernels whose ORC tables cannot be found in memory.
@@ -50,8 +48,8 @@ pub struct SessionOptions<'a> {
     /// Bytes of the ring buffer, instead of the default for this number of CPUs; rounded up to a
     /// power of two.
     pub ring_bytes: Option<u64>,
-    /// The perf_event program to run.
-    pub program: &'static str,
+    /// Ask the kernel's own unwinder at every event.
+    pub oracle: bool,
     /// Which sides of a sample to capture.
     pub sides: Sides,
 }
@@ -82,6 +80,10 @@ pub struct Setup<'a> {
     pub ring_bytes: u32,
     /// Which sides of a sample to capture.
     pub sides: Sides,
+    /// What the programs have to know of the events.
+    pub events: EventSwitches,
+    /// Ask the kernel's own unwinder at every event.
+    pub oracle: bool,
 }
 
 impl Setup<'_> {
@@ -94,6 +96,8 @@ impl Setup<'_> {
             image: None,
             ring_bytes: ring_size(1, Some(0)),
             sides: Sides::KERNEL,
+            events: EventSwitches::default(),
+            oracle: false,
         }
     }
 }
@@ -146,6 +150,8 @@ pub fn prepare(setup: &Setup<'_>) -> anyhow::Result<Prepared> {
             ring_bytes: setup.ring_bytes,
             cpus,
             sides: setup.sides,
+            events: setup.events,
+            oracle: setup.oracle,
         },
     )?;
     let kernel = RunningKernel::inspect(&mut object, offsets, symbols, cpus, setup.image)?;
@@ -180,12 +186,30 @@ pub fn online_cpus() -> anyhow::Result<Vec<u32>> {
 pub struct Ended {
     /// The object, without programs that run, and the kernel.
     pub prepared: Prepared,
-    /// The event that made the samples.
-    pub clock: SamplingClock,
+    /// The events that made the samples, by index.
+    pub events: Vec<EventInfo>,
     /// How many CPUs had an event.
     pub cpus: usize,
     /// Records that could not be parsed. Never expected; counted all the same.
     pub malformed: u64,
+}
+
+/// What there is to know of a record besides what it holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Captured<'a> {
+    /// The kernel.
+    pub kernel: &'a RunningKernel,
+    /// The events, by index.
+    pub events: &'a [EventInfo],
+}
+
+impl Captured<'_> {
+    /// Walks the kernel stacks of a sample; `frames` is emptied first.
+    pub fn walk(&self, sample: &Sample<'_>, frames: &mut Vec<Frame>) -> StopReason {
+        let event = self.events.get(sample.header().event as usize);
+        let entry = event.and_then(|event| event.entry);
+        self.kernel.walk(sample, entry, frames)
+    }
 }
 
 /// A running capture.
@@ -195,8 +219,7 @@ pub struct Session {
     /// The kernel they run on.
     pub kernel: RunningKernel,
     ring: AsyncFd<RingBuf<MapData>>,
-    events: Vec<SamplingEvent>,
-    clock: SamplingClock,
+    events: Events,
     cpus: Vec<u32>,
     targets: Option<Vec<u32>>,
     malformed: u64,
@@ -205,7 +228,7 @@ pub struct Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("clock", &self.clock)
+            .field("events", &self.events)
             .field("cpus", &self.cpus)
             .field("malformed", &self.malformed)
             .finish_non_exhaustive()
@@ -219,10 +242,7 @@ impl Session {
     /// With the first thing that is missing, and what to do about it.
     pub fn open(options: &SessionOptions<'_>) -> anyhow::Result<Self> {
         let cpus = online_cpus()?;
-        let clock = clock::choose();
-        // Events first: they tell a missing privilege and a frequency that is too high before any
-        // longer work.
-        let events = clock::open_all(clock, &cpus, options.frequency, false)?;
+        let mut events = Events::open(options.events, &cpus)?;
         let targets = options.targets();
         let filter = targets.is_some();
         let Prepared { mut object, kernel } = prepare(&Setup {
@@ -231,13 +251,13 @@ impl Session {
             image: options.image,
             ring_bytes: ring_size(cpus.len(), options.ring_bytes),
             sides: options.sides,
+            events: events.switches(),
+            oracle: options.oracle,
         })?;
         if filter {
             follow(&mut object, options)?;
         }
-        for event in &events {
-            object.attach_perf(options.program, event)?;
-        }
+        events.attach(&mut object, &kernel, &cpus)?;
         let ring = object.take_ring(names::MAP_SAMPLES)?;
         let ring = watch(ring).context("cannot wait for the ring buffer")?;
         Ok(Self {
@@ -245,17 +265,22 @@ impl Session {
             kernel,
             ring,
             events,
-            clock,
             cpus,
             targets,
             malformed: 0,
         })
     }
 
-    /// The event that makes the samples.
+    /// The events, by index.
     #[must_use]
-    pub const fn clock(&self) -> SamplingClock {
-        self.clock
+    pub fn events(&self) -> &[EventInfo] {
+        self.events.infos()
+    }
+
+    /// What the programs were told of the events.
+    #[must_use]
+    pub fn switches(&self) -> EventSwitches {
+        self.events.switches()
     }
 
     /// The CPUs with an event.
@@ -279,16 +304,16 @@ impl Session {
     ///
     /// # Errors
     /// If an event cannot be enabled.
-    pub fn start(&self) -> io::Result<()> {
-        self.events.iter().try_for_each(SamplingEvent::enable)
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        self.events.start(&mut self.object)
     }
 
     /// Stops sampling. Records that are in the ring buffer stay there to be drained.
     ///
     /// # Errors
     /// If an event cannot be disabled.
-    pub fn stop(&self) -> io::Result<()> {
-        self.events.iter().try_for_each(SamplingEvent::disable)
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.events.stop(&mut self.object)
     }
 
     /// Gives up the events and the ring buffer and keeps what is still of use: naming addresses
@@ -300,18 +325,21 @@ impl Session {
                 object: self.object,
                 kernel: self.kernel,
             },
-            clock: self.clock,
+            events: self.events.into_infos(),
             cpus: self.cpus.len(),
             malformed: self.malformed,
         }
     }
 
-    /// The counters of every event so far.
+    /// The counters of each event so far.
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn counters(&self) -> anyhow::Result<Counters> {
-        Ok(self.object.counters()?)
+    pub fn counters(&self) -> anyhow::Result<Vec<Counters>> {
+        let events = 0..self.events.infos().len() as u32;
+        Ok(events
+            .map(|event| self.object.counters(event))
+            .collect::<Result<_, _>>()?)
     }
 
     /// Waits until it is time to drain: records wait and are many, or a while has passed.
@@ -324,16 +352,20 @@ impl Session {
     }
 
     /// Hands the waiting records to `sink`, at most a batch; returns whether more may wait.
-    pub fn drain(&mut self, mut sink: impl FnMut(&RunningKernel, &Sample<'_>)) -> bool {
+    pub fn drain(&mut self, mut sink: impl FnMut(&Captured<'_>, &Record<'_>)) -> bool {
         #[cfg(feature = "bpf-log")]
         self.object.flush_log();
         let ring = self.ring.get_mut();
+        let captured = Captured {
+            kernel: &self.kernel,
+            events: self.events.infos(),
+        };
         for _ in 0..BATCH {
             let Some(record) = ring.next() else {
                 return false;
             };
-            match Sample::parse(&record) {
-                Ok(sample) => sink(&self.kernel, &sample),
+            match Record::parse(&record) {
+                Ok(record) => sink(&captured, &record),
                 Err(
                     RecordError::Truncated { .. }
                     | RecordError::Version(_)

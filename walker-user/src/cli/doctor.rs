@@ -11,7 +11,7 @@ use crate::{
         session::{Prepared, Setup, online_cpus, prepare},
     },
     kernel::{kallsyms::Kallsyms, offsets::Offsets, orc_source},
-    sys::perf::{SamplingClock, SamplingEvent},
+    sys::perf::SamplingEvent,
 };
 
 /// The initial PID namespace has this inode in every kernel (`PROC_PID_INIT_INO`,
@@ -102,13 +102,7 @@ pub(super) fn doctor() -> anyhow::Result<ExitCode> {
         Ok(prepared)
     });
     let prepared = report.judge("BPF programs", prepared, |_| "load and run".to_owned())?;
-    if let Some(mut prepared) = prepared {
-        if let Err(error) = prepared.object.load_perf(names::PROG_ORACLE) {
-            let reason = error.to_string();
-            let reason = reason.lines().next().unwrap_or_default();
-            let finding = format!("does not work here, record does: {reason}");
-            report.say(&Verdict::Note, "verify", &finding)?;
-        }
+    if let Some(prepared) = prepared {
         kernel(&mut report, prepared)?;
     }
     let verdict = if report.bad {
@@ -169,12 +163,12 @@ fn restrictions<W: Write>(report: &mut Report<W>) -> anyhow::Result<()> {
 }
 
 fn events<W: Write>(report: &mut Report<W>) -> anyhow::Result<()> {
-    let timer = clock::open_all(SamplingClock::CpuClock, &[0], 99, false);
+    let timer = SamplingEvent::open(&clock::attributes(clock::CPU_CLOCK, 99), 0);
     report.judge("perf events", timer, |_| {
         let limit = clock::max_frequency().map_or("unknown".to_owned(), |limit| limit.to_string());
         format!("allowed, up to {limit} Hz")
     })?;
-    match SamplingEvent::open(SamplingClock::Cycles, 0, 99, false) {
+    match SamplingEvent::open(&clock::attributes(clock::CYCLES, 99), 0) {
         Ok(_) => report.say(
             &Verdict::Good,
             "hardware cycles",

@@ -4,8 +4,10 @@
 //! with something missing), 2 for an error. `record -- CMD` passes on the status of CMD.
 
 mod doctor;
+mod event_args;
 mod output_file;
 mod record;
+mod recorder;
 mod run;
 mod stacks;
 mod status;
@@ -40,7 +42,10 @@ Examples:
   sudo stackwalk record -p 1234 -o run.svg          a process and what it forks, until Ctrl-C
   sudo stackwalk record -a -d 10 -o run.svg         the whole system for ten seconds
   sudo stackwalk record -o run.folded -- make -j8   a command, from its first instruction
-  sudo stackwalk record -a -d 5 -o run.txt          stacks as in a kernel oops")]
+  sudo stackwalk record -a -d 5 -o run.txt          stacks as in a kernel oops
+  sudo stackwalk record -p 1234 --off-cpu           where a process waits, and who wakes it
+  sudo stackwalk record -a -d 5 --irq               interrupts, and whom they interrupted
+  sudo stackwalk record -e page-faults -- ./program where memory is touched first")]
     Record(record::RecordArgs),
     /// Compare every walk with the kernel's own unwinder, taken at the same event.
     #[command(after_help = "\
@@ -88,10 +93,8 @@ struct TargetArgs {
 /// How to sample.
 #[derive(Debug, Args)]
 struct SamplingArgs {
-    /// Samples a second on each CPU
-    #[arg(short = 'F', long, value_name = "HZ", default_value_t = DEFAULT_FREQUENCY,
-        value_parser = clap::value_parser!(u64).range(1..))]
-    frequency: u64,
+    #[command(flatten)]
+    events: event_args::EventArgs,
     /// Stop after this many seconds
     #[arg(short, long, value_name = "SECONDS", value_parser = parse_seconds)]
     duration: Option<Duration>,

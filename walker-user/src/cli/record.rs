@@ -4,23 +4,26 @@ use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Args;
-use walker_common::{maps::names, wire::MAX_USER_BYTES};
+use walker_common::wire::MAX_USER_BYTES;
 
 use super::{
     SamplingArgs, TargetArgs,
+    event_args::TimeArgs,
     output_file::{Format, OutputFile},
-    run::{Finished, Observer, complain, sample},
-    summary::{self, Conditions, Walks, grouped},
+    recorder::Recorder,
+    run::{Finished, Wanted, complain, sample},
+    summary::{self, Conditions, Dropped, grouped},
 };
 use crate::{
-    aggregate::{Aggregate, Process, RawFrame},
-    capture::{budget::FIRST_BUDGET, object::Sides, record::Sample, session::Session},
-    kernel::running::RunningKernel,
+    capture::{
+        budget::FIRST_BUDGET,
+        events::{EventInfo, Weight},
+        object::Sides,
+    },
     output::{folded, svg, text},
-    profile::{Meta, Profile, Totals},
+    profile::{Meta, Profile, Totals, Unit},
     resolve::{self, UserFiles},
     symbolize::{KernelSymbols, UserSymbols, service},
-    unwind::{self, StopReason},
     user_side::{UserCounters, UserSide},
 };
 
@@ -36,6 +39,8 @@ pub(super) struct RecordArgs {
     target: TargetArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    time: TimeArgs,
     /// Where to write; the form goes by the extension: .svg (interactive flame graph), .folded
     /// (flame-graph text), .txt (stacks as in an oops). Can be given several times; `-` is
     /// flame-graph text on standard output
@@ -72,64 +77,6 @@ impl RecordArgs {
     }
 }
 
-/// Collects the samples.
-struct Recorder {
-    kernel_side: bool,
-    user_side: Option<UserSide>,
-    frames: Vec<unwind::Frame>,
-    raw: Vec<RawFrame>,
-    aggregate: Aggregate,
-    walks: Walks,
-    /// Bytes of all records.
-    bytes: u64,
-}
-
-impl Observer for Recorder {
-    fn prepare(&mut self, session: &mut Session) -> anyhow::Result<()> {
-        match &mut self.user_side {
-            Some(user_side) => user_side.follow(session.cpus(), session.targets()),
-            None => Ok(()),
-        }
-    }
-
-    fn sample(&mut self, kernel: &RunningKernel, sample: &Sample<'_>) {
-        let header = sample.header();
-        self.bytes += u64::from(header.size);
-        self.raw.clear();
-        let mut stop = StopReason::UserSample;
-        if self.kernel_side {
-            stop = kernel.walk(sample, &mut self.frames);
-            self.walks.add(
-                kernel.interrupted_stack(&self.frames),
-                &stop,
-                sample.lacks_cpu_table(),
-            );
-            self.raw.extend(self.frames.iter().map(RawFrame::kernel));
-        }
-        if let Some(user_side) = &mut self.user_side
-            && let Some(end) = user_side.walk(sample, &mut self.raw)
-        {
-            self.walks.add_user(&end);
-            // What is missing of the kernel's side is missing from the whole.
-            if stop.is_complete() {
-                stop = end;
-            }
-        }
-        let process = Process {
-            pid: header.pid,
-            comm: header.comm,
-        };
-        self.aggregate.add(process, &self.raw, stop);
-    }
-
-    fn drained(&mut self, session: &mut Session) -> anyhow::Result<()> {
-        match &mut self.user_side {
-            Some(user_side) => user_side.after_samples(&mut session.object),
-            None => Ok(()),
-        }
-    }
-}
-
 pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let outputs: Vec<OutputFile> = args
         .output
@@ -137,35 +84,36 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         .map(|path| OutputFile::create(path))
         .collect::<Result<_, _>>()?;
     let sides = args.sides();
-    let user_side = (sides.user_budget > 0).then(|| UserSide::new(sides.user_budget_max));
-    let mut recorder = Recorder {
-        kernel_side: sides.kernel,
-        user_side,
-        frames: Vec::new(),
-        raw: Vec::new(),
-        aggregate: Aggregate::default(),
-        walks: Walks::default(),
-        bytes: 0,
-    };
-    let mut finished = sample(
-        &args.target,
-        &args.sampling,
-        names::PROG_CAPTURE,
+    let mut recorder = Recorder::new(sides, args.time.bounds()?);
+    let wanted = Wanted {
+        events: &args.time.wanted(&args.sampling.events),
         sides,
-        &mut recorder,
-    )?;
+        oracle: false,
+    };
+    let mut finished = sample(&args.target, &args.sampling, &wanted, &mut recorder)?;
+    recorder.finish();
 
-    let totals = summary::totals(&finished.counters, finished.ended.malformed);
+    let dropped = Dropped {
+        malformed: finished.ended.malformed,
+        filtered_waits: recorder.waits.filtered(),
+        lost_waits: recorder.waits.lost(),
+    };
+    let totals = summary::totals(&finished.counters.iter().copied().sum(), &dropped);
+    let events = finished.ended.events.clone();
     let conditions = Conditions {
-        clock: finished.ended.clock,
-        frequency: args.sampling.frequency,
+        events: &events,
         cpus: finished.ended.cpus,
         duration: finished.duration,
     };
+    let frequencies: Vec<_> = events.iter().map(|event| event.frequency).collect();
     let meta = Meta {
         title: title(&args.target),
-        event: conditions.clock.name().to_owned(),
-        frequency: Some(conditions.frequency),
+        events: events.iter().map(|event| event.name.clone()).collect(),
+        unit: unit(&events),
+        frequency: match frequencies.as_slice() {
+            [frequency] => *frequency,
+            _ => None,
+        },
         duration: conditions.duration,
         totals: totals.clone(),
     };
@@ -187,6 +135,18 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     }
     complain(&format!("wrote    {}", written.join(", ")));
     Ok(finished.exit_code())
+}
+
+/// What the weights of these events can be shown in together.
+fn unit(events: &[EventInfo]) -> Unit {
+    let weighs = |weight: fn(Weight) -> bool| events.iter().any(|event| weight(event.weight));
+    if weighs(|weight| matches!(weight, Weight::Nanoseconds(_) | Weight::Duration)) {
+        Unit::Nanoseconds
+    } else if weighs(|weight| weight != Weight::Events(1)) {
+        Unit::Events
+    } else {
+        Unit::Samples
+    }
 }
 
 fn write(profile: &Profile, output: OutputFile, markers: bool) -> anyhow::Result<()> {
@@ -292,7 +252,7 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         notes.push(format!("symbols  addresses without a name: {reasons}"));
     }
-    let samples = recorder.aggregate.total();
+    let samples = recorder.samples;
     if let Some(bytes) = recorder.bytes.checked_div(samples) {
         let user = recorder.user_side.as_ref().map(UserSide::counters);
         let user = user.unwrap_or_default();

@@ -18,12 +18,13 @@ use walker_common::maps::Counters;
 use super::{SamplingArgs, TargetArgs, status::StatusLine};
 use crate::{
     capture::{
+        events::EventsWanted,
         object::Sides,
-        record::Sample,
-        session::{Ended, Session, SessionOptions},
+        record::Record,
+        session::{Captured, Ended, Session, SessionOptions},
         target::Target,
     },
-    kernel::{image::KernelImage, running::RunningKernel},
+    kernel::image::KernelImage,
     sys::process::{WaitingCommand, terminate},
 };
 
@@ -41,8 +42,8 @@ pub(super) fn complain(message: &str) {
 pub(super) struct Finished {
     /// What is left of the capture.
     pub(super) ended: Ended,
-    /// What became of every event.
-    pub(super) counters: Counters,
+    /// What became of every event, by its index.
+    pub(super) counters: Vec<Counters>,
     /// How long it sampled.
     pub(super) duration: Duration,
     /// What the command returned, unless stackwalk ended it.
@@ -61,10 +62,20 @@ impl Finished {
     }
 }
 
+/// What to sample of the target.
+pub(super) struct Wanted<'a> {
+    /// The events.
+    pub(super) events: &'a EventsWanted,
+    /// Which sides of a sample.
+    pub(super) sides: Sides,
+    /// Ask the kernel's own unwinder at every event.
+    pub(super) oracle: bool,
+}
+
 /// Something that takes part in a sampling besides the samples themselves.
 pub(super) trait Observer {
-    /// A sample.
-    fn sample(&mut self, kernel: &RunningKernel, sample: &Sample<'_>);
+    /// A sample, or the end of a wait.
+    fn record(&mut self, captured: &Captured<'_>, record: &Record<'_>);
     /// The session is open and its events are about to start.
     fn prepare(&mut self, _session: &mut Session) -> anyhow::Result<()> {
         Ok(())
@@ -83,8 +94,7 @@ pub(super) trait Observer {
 pub(super) fn sample(
     target: &TargetArgs,
     sampling: &SamplingArgs,
-    program: &'static str,
-    sides: Sides,
+    wanted: &Wanted<'_>,
     observer: &mut impl Observer,
 ) -> anyhow::Result<Finished> {
     let resolved = target.resolve()?;
@@ -117,12 +127,12 @@ pub(super) fn sample(
         let session = Session::open(&SessionOptions {
             target: &resolved,
             waiting_pid: waiting.as_ref().map(WaitingCommand::pid),
-            frequency: sampling.frequency,
+            events: wanted.events,
             keep_idle: sampling.idle,
             image: image.as_ref(),
             ring_bytes: sampling.ring_size.map(|kib| kib * 1024),
-            program,
-            sides,
+            oracle: wanted.oracle,
+            sides: wanted.sides,
         })?;
         drop(image);
         let run = Run {
@@ -179,7 +189,7 @@ impl Run {
         self.status.clear();
         while self
             .session
-            .drain(|kernel, sample| observer.sample(kernel, sample))
+            .drain(|captured, record| observer.record(captured, record))
         {}
         observer.drained(&mut self.session)?;
         let command = match child {
@@ -225,7 +235,8 @@ impl Run {
                         return Ok(false);
                     }
                     let counters = self.session.counters()?;
-                    self.status.show(started.elapsed(), &counters);
+                    let all = counters.into_iter().sum();
+                    self.status.show(started.elapsed(), &all);
                 }
                 _ = signals.child.recv() => {
                     if let Some(child) = child.as_deref_mut()
@@ -235,7 +246,7 @@ impl Run {
                     }
                 }
                 () = ready(&mut self.session, more) => {
-                    more = self.session.drain(|kernel, sample| observer.sample(kernel, sample));
+                    more = self.session.drain(|captured, record| observer.record(captured, record));
                     observer.drained(&mut self.session)?;
                 }
             }

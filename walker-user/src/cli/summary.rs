@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, time::Duration};
 use walker_common::{StackKind, maps::Counters};
 
 use crate::{
+    capture::events::{EventInfo, Weight},
+    output::duration,
     profile::{Missing, Totals},
-    sys::perf::SamplingClock,
     unwind::StopReason,
 };
 
@@ -16,11 +17,22 @@ const SHORTFALL: f64 = 0.95;
 
 /// All events that were lost, for whatever reason.
 pub(super) const fn lost(counters: &Counters) -> u64 {
-    counters.lost_ring_full + counters.lost_no_scratch
+    counters.lost_ring_full + counters.lost_no_scratch + counters.lost_throttled
 }
 
-/// Where the events went, in the profile's form. `malformed` are records that could not be read.
-pub(super) fn totals(counters: &Counters, malformed: u64) -> Totals {
+/// What user space did not keep of the records that arrived.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Dropped {
+    /// Records that could not be read.
+    pub(super) malformed: u64,
+    /// Waits that were too short or too long.
+    pub(super) filtered_waits: u64,
+    /// Waits whose end did not arrive.
+    pub(super) lost_waits: u64,
+}
+
+/// Where the events went, in the profile's form.
+pub(super) fn totals(counters: &Counters, dropped: &Dropped) -> Totals {
     let missing = |reasons: &[(&'static str, u64)]| {
         let some = reasons.iter().filter(|(_, samples)| *samples > 0);
         some.map(|&(reason, samples)| Missing { reason, samples })
@@ -28,15 +40,24 @@ pub(super) fn totals(counters: &Counters, malformed: u64) -> Totals {
     };
     Totals {
         taken: counters.taken,
-        delivered: counters.delivered - malformed.min(counters.delivered),
+        delivered: counters
+            .delivered
+            .saturating_sub(dropped.malformed + dropped.filtered_waits + dropped.lost_waits),
         lost: missing(&[
             ("ring buffer full", counters.lost_ring_full),
             ("no buffer for the CPU", counters.lost_no_scratch),
-            ("unreadable record", malformed),
+            ("faster than the limit", counters.lost_throttled),
+            ("unreadable record", dropped.malformed),
+            ("waits whose end was not seen", dropped.lost_waits),
         ]),
         filtered: missing(&[
             ("of other tasks", counters.filtered_target),
             ("idle", counters.filtered_idle),
+            ("between samples", counters.filtered_period),
+            (
+                "waits shorter or longer than asked for",
+                dropped.filtered_waits,
+            ),
         ]),
     }
 }
@@ -89,26 +110,25 @@ impl Walks {
 }
 
 /// How it was sampled.
-pub(super) struct Conditions {
-    pub(super) clock: SamplingClock,
-    pub(super) frequency: u64,
+pub(super) struct Conditions<'a> {
+    pub(super) events: &'a [EventInfo],
     pub(super) cpus: usize,
     pub(super) duration: Duration,
 }
 
 /// The lines of the summary.
 pub(super) fn lines(
-    conditions: &Conditions,
+    conditions: &Conditions<'_>,
     totals: &Totals,
-    counters: &Counters,
+    counters: &[Counters],
     walks: &Walks,
 ) -> Vec<String> {
     let sum = |missing: &[Missing]| missing.iter().map(|entry| entry.samples).sum::<u64>();
+    let phrases: Vec<String> = conditions.events.iter().map(phrase).collect();
     let mut lines = vec![
         format!(
-            "{} at {} Hz on {} CPUs for {:.1} s",
-            conditions.clock.name(),
-            grouped(conditions.frequency),
+            "{} on {} CPUs for {:.1} s",
+            phrases.join(", "),
             conditions.cpus,
             conditions.duration.as_secs_f64()
         ),
@@ -122,6 +142,19 @@ pub(super) fn lines(
             reasons(&totals.filtered),
         ),
     ];
+    if conditions.events.len() > 1 {
+        let each = conditions.events.iter().zip(counters);
+        let each = each.map(|(event, counters)| {
+            format!(
+                "{} {} taken, {} delivered",
+                event.name,
+                grouped(counters.taken),
+                grouped(counters.delivered)
+            )
+        });
+        lines.push(format!("         {}", each.collect::<Vec<_>>().join("; ")));
+    }
+    let counters: Counters = counters.iter().copied().sum();
     let mut contexts = vec![format!("user mode {}", grouped(walks.user))];
     contexts.extend(walks.kernel.iter().map(|(kind, samples)| {
         let kind = if *kind == StackKind::Unknown {
@@ -148,12 +181,21 @@ pub(super) fn lines(
             ));
         }
     }
-    let expected =
-        conditions.frequency as f64 * conditions.cpus as f64 * conditions.duration.as_secs_f64();
+    let frequencies = conditions.events.iter().filter_map(|event| event.frequency);
+    let expected = frequencies.sum::<u64>() as f64
+        * conditions.cpus as f64
+        * conditions.duration.as_secs_f64();
     if (totals.taken as f64) < expected * SHORTFALL {
         lines.push(format!(
             "note     the event fired less often than {expected:.0} times: it may not on CPUs that \
              sleep or while interrupts are off"
+        ));
+    }
+    if counters.lost_throttled > 0 {
+        lines.push(format!(
+            "warning  {} events came faster than 50,000 a second on a CPU and were left out, so that \
+             the machine stays usable: -c PERIOD samples them evenly",
+            grouped(counters.lost_throttled)
         ));
     }
     if counters.targets_missed > 0 {
@@ -170,6 +212,19 @@ pub(super) fn lines(
         ));
     }
     lines
+}
+
+/// An event, and how often it is sampled.
+fn phrase(event: &EventInfo) -> String {
+    let name = &event.name;
+    match (event.frequency, event.weight) {
+        (Some(frequency), _) => format!("{name} at {} Hz", grouped(frequency)),
+        (None, Weight::Events(period)) if period > 1 => {
+            format!("{name} once in {}", grouped(period))
+        }
+        (None, Weight::Nanoseconds(period)) => format!("{name} every {}", duration(period)),
+        (None, _) => name.clone(),
+    }
 }
 
 fn reasons(missing: &[Missing]) -> String {
@@ -203,17 +258,24 @@ mod tests {
     #[test]
     fn every_event_is_in_the_totals() {
         let counters = Counters {
-            taken: 100,
+            taken: 190,
             delivered: 60,
             filtered_target: 10,
             filtered_idle: 20,
             lost_ring_full: 7,
             lost_no_scratch: 3,
+            lost_throttled: 40,
+            filtered_period: 50,
             targets_missed: 5,
         };
-        let totals = totals(&counters, 2);
+        let dropped = Dropped {
+            malformed: 2,
+            filtered_waits: 3,
+            lost_waits: 4,
+        };
+        let totals = totals(&counters, &dropped);
         let sum = |missing: &[Missing]| missing.iter().map(|entry| entry.samples).sum::<u64>();
-        assert_eq!(totals.delivered, 58);
+        assert_eq!(totals.delivered, 51);
         assert_eq!(
             totals.delivered + sum(&totals.lost) + sum(&totals.filtered),
             totals.taken

@@ -9,23 +9,31 @@ use aya::{
 };
 use clap::Args;
 use serde::Serialize;
-use walker_common::{StackKind, maps::names};
+use walker_common::{
+    StackKind,
+    maps::{COUNTERS_OF_COST, Counters, names},
+};
 
 use super::{
     SamplingArgs, TargetArgs,
-    run::{Observer, complain, sample},
-    summary::{self, Conditions, Walks, grouped, percent},
+    run::{Observer, Wanted, complain, sample},
+    summary::{self, Conditions, Dropped, Walks, grouped, percent},
 };
 use crate::{
-    capture::{clock, object::Sides, record::Sample, session::Session},
+    capture::{
+        clock,
+        object::Sides,
+        record::Record,
+        session::{Captured, Session},
+    },
     kernel::{
         bpf_text::{self, BpfSymbol},
         running::RunningKernel,
     },
     symbolize::KernelSymbols,
-    sys::perf::SamplingEvent,
+    sys::perf::{Attributes, SamplingEvent},
     unwind::{Frame, StopReason},
-    verify::{Agreement, Outcome, compare},
+    verify::{Agreement, Outcome, common, compare, stacks},
 };
 
 /// Most walks with frames outside the kernel image that wait for the proof of what those are.
@@ -47,6 +55,7 @@ pub(super) struct VerifyArgs {
 /// A walk that does not agree as it is, but might if a frame is BPF text.
 struct Pending {
     walk: Vec<Frame>,
+    stacks: String,
     stop: String,
     kernel: Vec<u64>,
 }
@@ -82,20 +91,26 @@ impl Observer for Verifier {
         Ok(())
     }
 
-    fn sample(&mut self, kernel: &RunningKernel, sample: &Sample<'_>) {
+    fn record(&mut self, captured: &Captured<'_>, record: &Record<'_>) {
+        let Record::Sample(sample) = record else {
+            return;
+        };
+        let kernel = captured.kernel;
         self.samples += 1;
         if self.samples.is_multiple_of(DISCARD_EVERY)
             && let Some(cost) = &mut self.cost
         {
             while cost.ring.next().is_some() {}
         }
-        let stop = kernel.walk(sample, &mut self.frames);
+        let stop = captured.walk(sample, &mut self.frames);
         self.walks.add(
             kernel.interrupted_stack(&self.frames),
             &stop,
             sample.lacks_cpu_table(),
         );
-        if stop == StopReason::UserSample {
+        // Of a watchpoint that user mode hit, the kernel's unwinder sees nothing.
+        let unseen = sample.registers().is_user_mode() && sample.kernel_chain().next().is_none();
+        if stop == StopReason::UserSample || unseen {
             return;
         }
         if sample.kernel_chain_error().is_some() {
@@ -104,18 +119,22 @@ impl Observer for Verifier {
         }
         self.chain.clear();
         self.chain.extend(sample.kernel_chain());
-        let outcome = compare(&self.frames, &self.chain, &|_| false);
+        let interrupted = sample.registers().ip;
+        let (walk, chain) = common(&self.frames, &self.chain, sample.start(), interrupted);
+        let outcome = compare(walk, chain, &|_| false);
+        let stacks = stacks(&self.frames, &stop);
         let text = &kernel.tables.text;
-        let maybe_bpf = self.frames.iter().any(|frame| !text.is_static(frame.ip));
+        let maybe_bpf = walk.iter().any(|frame| !text.is_static(frame.ip));
         if outcome == Outcome::Disagree && maybe_bpf && self.pending.len() < MAX_PENDING {
             self.pending.push(Pending {
-                walk: self.frames.clone(),
+                walk: walk.to_vec(),
+                stacks,
                 stop: stop.to_string(),
-                kernel: self.chain.clone(),
+                kernel: chain.to_vec(),
             });
         } else {
             self.agreement
-                .add(outcome, &self.frames, &stop.to_string(), &self.chain);
+                .add(outcome, walk, (&stacks, &stop.to_string()), chain);
         }
     }
 
@@ -134,9 +153,16 @@ impl Verifier {
     /// Decides the walks that waited for the list of BPF text.
     fn settle(&mut self) {
         let bpf = &self.bpf;
-        for Pending { walk, stop, kernel } in self.pending.drain(..) {
+        for pending in self.pending.drain(..) {
+            let Pending {
+                walk,
+                stacks,
+                stop,
+                kernel,
+            } = pending;
             let outcome = compare(&walk, &kernel, &|ip| bpf_text::find(bpf, ip).is_some());
-            self.agreement.add(outcome, &walk, &stop, &kernel);
+            self.agreement
+                .add(outcome, &walk, (&stacks, &stop), &kernel);
         }
     }
 }
@@ -147,6 +173,10 @@ impl Cost {
             .context("the kernel does not count the run time of BPF programs")?;
         let cpus = session.cpus().to_vec();
         let mut events = Vec::new();
+        let attributes = Attributes {
+            exclude_user: true,
+            ..clock::attributes(clock::CPU_CLOCK, frequency)
+        };
         for (index, cpu) in cpus.into_iter().enumerate() {
             // The two events of a CPU expire together. The one that runs second finds the stack in
             // the cache, so they take turns in being first.
@@ -155,13 +185,17 @@ impl Cost {
                 programs.reverse();
             }
             for program in programs {
-                for event in clock::open_all(session.clock(), &[cpu], frequency, true)? {
-                    session.object.attach_perf(program, &event)?;
-                    event
-                        .enable()
-                        .context("cannot start the cost measurement")?;
-                    events.push(event);
-                }
+                // A CPU that went offline meanwhile is left out.
+                let Ok(mut event) = SamplingEvent::open(&attributes, cpu) else {
+                    continue;
+                };
+                session
+                    .object
+                    .attach_perf(program, &mut event, COUNTERS_OF_COST)?;
+                event
+                    .enable()
+                    .context("cannot start the cost measurement")?;
+                events.push(event);
             }
         }
         let ring = session.object.take_ring(names::MAP_COST)?;
@@ -204,24 +238,25 @@ struct Report {
     lost: u64,
     irq_stack_samples: u64,
     stop_reasons: BTreeMap<&'static str, u64>,
+    /// By the stacks that were walked over: samples, and those that agree.
+    walks: BTreeMap<String, (u64, u64)>,
     capture_ns: f64,
     kernel_unwind_ns: f64,
 }
 
 pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let mut verifier = Verifier {
-        frequency: args.sampling.frequency,
+        frequency: args.sampling.events.frequency(),
         ..Default::default()
     };
-    let finished = sample(
-        &args.target,
-        &args.sampling,
-        names::PROG_ORACLE,
-        Sides::KERNEL,
-        &mut verifier,
-    )?;
+    let wanted = Wanted {
+        events: &args.sampling.events.wanted(),
+        sides: Sides::KERNEL,
+        oracle: true,
+    };
+    let finished = sample(&args.target, &args.sampling, &wanted, &mut verifier)?;
     verifier.settle();
-    let counters = &finished.counters;
+    let counters: &Counters = &finished.counters.iter().copied().sum();
     let agreement = &verifier.agreement;
     let (capture_ns, kernel_unwind_ns) = verifier
         .cost
@@ -235,10 +270,11 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         disagree: agreement.disagree,
         kernel_unwind_failed: verifier.unanswered,
         taken: counters.taken,
-        filtered: counters.filtered_target + counters.filtered_idle,
+        filtered: counters.filtered_target + counters.filtered_idle + counters.filtered_period,
         lost: summary::lost(counters) + finished.ended.malformed,
         irq_stack_samples: verifier.walks.on_stack(StackKind::Irq),
         stop_reasons: verifier.walks.stops().clone(),
+        walks: agreement.by_stacks.clone(),
         capture_ns,
         kernel_unwind_ns,
     };
@@ -247,13 +283,16 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
         let conditions = Conditions {
-            clock: finished.ended.clock,
-            frequency: args.sampling.frequency,
+            events: &finished.ended.events,
             cpus: finished.ended.cpus,
             duration: finished.duration,
         };
-        let totals = summary::totals(counters, finished.ended.malformed);
-        for line in summary::lines(&conditions, &totals, counters, &verifier.walks) {
+        let dropped = Dropped {
+            malformed: finished.ended.malformed,
+            ..Dropped::default()
+        };
+        let totals = summary::totals(counters, &dropped);
+        for line in summary::lines(&conditions, &totals, &finished.counters, &verifier.walks) {
             writeln!(out, "{line}")?;
         }
         write_report(&mut out, &report)?;
@@ -282,6 +321,14 @@ fn write_report(out: &mut impl std::io::Write, report: &Report) -> std::io::Resu
         grouped(report.agree_but_hidden_bpf),
     )?;
     writeln!(out, "disagree {}", grouped(report.disagree))?;
+    for (stacks, (samples, same)) in &report.walks {
+        writeln!(
+            out,
+            "stacks   {stacks}: {} samples, {} agree",
+            grouped(*samples),
+            grouped(*same)
+        )?;
+    }
     if report.kernel_unwind_failed > 0 {
         let failed = grouped(report.kernel_unwind_failed);
         writeln!(

@@ -66,7 +66,13 @@ pub struct Kallsyms {
     text: Vec<u64>,
     /// Where code of BPF programs and trampolines begins, sorted.
     bpf: Vec<u64>,
+    /// Where functions begin that only call what is attached to a tracepoint, sorted.
+    reporting: Vec<u64>,
 }
+
+/// How the functions are called that are between a tracepoint and a BPF program that is attached to
+/// it (`include/linux/tracepoint.h`, `include/trace/bpf_probe.h`, `kernel/trace/bpf_trace.c`, 6.18).
+const REPORTING: [&str; 3] = ["__traceiter_", "__bpf_trace_", "bpf_trace_run"];
 
 impl Kallsyms {
     /// Reads the running kernel's symbols.
@@ -106,6 +112,7 @@ impl Kallsyms {
         symbols.text.sort_unstable();
         symbols.text.dedup();
         symbols.bpf.sort_unstable();
+        symbols.reporting.sort_unstable();
         Ok(symbols)
     }
 
@@ -118,6 +125,9 @@ impl Kallsyms {
         let name = fields.next()?;
         if matches!(kind, "t" | "T" | "w" | "W") {
             self.text.push(address);
+            if REPORTING.iter().any(|prefix| name.starts_with(prefix)) {
+                self.reporting.push(address);
+            }
         }
         if fields.next() == Some("[bpf]") {
             self.bpf.push(address);
@@ -125,6 +135,30 @@ impl Kallsyms {
             self.wanted.entry(wanted).or_insert(address);
         }
         Some(address)
+    }
+
+    /// The addresses of all symbols of the running kernel with this name: none if it has none, or
+    /// shows only functions and this is a variable (no `CONFIG_KALLSYMS_ALL`).
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn addresses_of(name: &str) -> Result<Vec<u64>, KallsymsError> {
+        let reader = BufReader::with_capacity(1 << 16, File::open(PATH)?);
+        let mut addresses = Vec::new();
+        for line in reader.split(b'\n').take(MAX_SYMBOLS) {
+            let line = line?;
+            let Ok(line) = std::str::from_utf8(&line) else {
+                continue;
+            };
+            let mut fields = line.split_ascii_whitespace();
+            let (address, _kind) = (fields.next(), fields.next());
+            if fields.next() == Some(name)
+                && let Some(Ok(address)) = address.map(|text| u64::from_str_radix(text, 16))
+            {
+                addresses.push(address);
+            }
+        }
+        Ok(addresses)
     }
 
     /// The address of one of the symbols this module keeps.
@@ -155,6 +189,14 @@ impl Kallsyms {
     pub fn size_at(&self, address: u64) -> Option<u64> {
         let index = self.text.binary_search(&address).ok()?;
         Some(self.text.get(index + 1)? - address)
+    }
+
+    /// Whether the code at an address only calls what is attached to a tracepoint.
+    #[must_use]
+    pub fn is_reporting(&self, address: u64) -> bool {
+        let at = self.text.partition_point(|start| *start <= address);
+        let start = at.checked_sub(1).and_then(|index| self.text.get(index));
+        start.is_some_and(|start| self.reporting.binary_search(start).is_ok())
     }
 
     /// Where the code of BPF programs and trampolines begins, sorted.

@@ -42,6 +42,9 @@ impl PerCpuField {
     }
 }
 
+/// Arguments of `sched_switch` where the last is the state of the task.
+const SWITCH_WITH_STATE: usize = 4;
+
 /// One of the exception stacks, relative to the per-CPU variable `cea_exception_stacks`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExceptionStack {
@@ -72,6 +75,10 @@ pub struct Offsets {
     pub task_fsbase: u64,
     /// `mm_struct.start_stack`.
     pub mm_start_stack: u64,
+    /// `irqaction.name`; only with interrupts in BTF.
+    pub irqaction_name: Option<u64>,
+    /// Whether the tracepoint `sched_switch` tells the state of the task (5.18 on).
+    pub switch_has_state: bool,
     /// Bytes of a task's kernel stack, `THREAD_SIZE`.
     pub thread_size: u64,
     /// Bytes of the hard-IRQ stack, `IRQ_STACK_SIZE`.
@@ -156,6 +163,8 @@ impl Offsets {
             task_mm: byte_offset(btf, "task_struct.mm")?,
             task_fsbase: byte_offset(btf, "task_struct.thread.fsbase")?,
             mm_start_stack: byte_offset(btf, "mm_struct.start_stack")?,
+            irqaction_name: optional(byte_offset(btf, "irqaction.name"))?,
+            switch_has_state: btf.tracepoint_arguments("sched_switch") == Some(SWITCH_WITH_STATE),
             thread_size: btf
                 .size_of("thread_union")
                 .or_else(|_| btf.size_of("irq_stack"))?,

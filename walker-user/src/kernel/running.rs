@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use walker_common::{StackKind, maps::CpuStacks};
+use walker_common::{StackKind, maps::CpuStacks, wire::Start};
 
 use super::{
     image::KernelImage,
@@ -21,6 +21,7 @@ use crate::{
     unwind::{
         Frame, StopReason,
         kernel::{KernelTables, TextMap, TextRange, walk},
+        start::{Returned, WalkStart},
     },
 };
 
@@ -124,10 +125,36 @@ impl RunningKernel {
         self.cpus().map(|(cpu, table)| (cpu, table.to_map_value()))
     }
 
-    /// Walks the kernel stacks of a sample; `frames` is emptied first.
-    pub fn walk(&self, sample: &Sample<'_>, frames: &mut Vec<Frame>) -> StopReason {
+    /// Walks the kernel stacks of a sample; `frames` is emptied first. `entry` is where the function
+    /// begins that the event is about, if it has a trampoline there.
+    pub fn walk(
+        &self,
+        sample: &Sample<'_>,
+        entry: Option<TextRange>,
+        frames: &mut Vec<Frame>,
+    ) -> StopReason {
         frames.clear();
         let header = sample.header();
+        let memory = sample.memory();
+        let returned = match sample.start() {
+            Start::Registers => None,
+            // In user mode nothing was reported: the event interrupted it.
+            Start::Frame if sample.registers().is_user_mode() => None,
+            Start::Frame => Some(Returned::to_frame(&memory, header.regs.sp)),
+            Start::Caller => Some(Returned::to_caller(&self.tables, &memory, header.context)),
+            Start::Trampoline => Some(
+                entry.and_then(|entry| Returned::to_trampoline(&memory, header.context, entry)),
+            ),
+        };
+        let start = match returned {
+            None => WalkStart::Interrupted(sample.registers()),
+            Some(Some(returned)) => WalkStart::Returned(returned),
+            Some(None) => {
+                return StopReason::NoCaller {
+                    context: header.context,
+                };
+            }
+        };
         let percpu: &[KnownStack] = self
             .cpus
             .get(header.cpu as usize)
@@ -138,13 +165,7 @@ impl RunningKernel {
             percpu,
             word: WordSize::Eight,
         };
-        walk(
-            &self.tables,
-            sample.registers(),
-            &stacks,
-            &sample.memory(),
-            frames,
-        )
+        walk(&self.tables, start, &stacks, &memory, frames)
     }
 
     /// The kind of stack the sample interrupted.

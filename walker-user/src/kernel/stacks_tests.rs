@@ -53,6 +53,8 @@ impl CpuProbe for FakeKernel {
 
 fn offsets() -> Offsets {
     Offsets {
+        irqaction_name: None,
+        switch_has_state: true,
         task_stack: 0,
         task_pid: 0,
         task_tgid: 0,

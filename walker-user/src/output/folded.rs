@@ -1,7 +1,8 @@
 //! Folded stacks, one line per distinct stack: the input of `flamegraph.pl`, inferno, speedscope
 //! and many others.
 //!
-//! A line is `comm;outermost;…;innermost count`. Readers split it at `;` and at the last space, so
+//! A line is `comm;outermost;…;innermost count`, with the event before it if there are several; the
+//! count is in samples, events, or microseconds, as `offcputime` of bcc has it. Readers split it at `;` and at the last space, so
 //! names may hold spaces but neither `;` nor line breaks. Kernel functions have the suffix `_[k]`
 //! that `flamegraph.pl` colours by; an unreliable frame has the prefix `?`. An inlined function is
 //! a frame like any other, as in the output of `stackcollapse-perf.pl` without its `--inline`.
@@ -9,7 +10,7 @@
 use std::io::{self, Write};
 
 use super::printable;
-use crate::profile::{FrameClass, Label, Profile};
+use crate::profile::{FrameClass, Label, Profile, Unit};
 
 /// How to write folded stacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +40,16 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
             }
             push_frame(&mut line, profile, label);
         }
-        lines.push((line, stack.samples));
+        lines.push((line, stack.weight));
     }
     lines.sort_unstable();
     for same in lines.chunk_by(|a, b| a.0 == b.0) {
-        let samples: u64 = same.iter().map(|line| line.1).sum();
-        writeln!(out, "{} {samples}", same[0].0)?;
+        let weight: u64 = same.iter().map(|line| line.1).sum();
+        let weight = match profile.meta.unit {
+            Unit::Samples | Unit::Events => weight,
+            Unit::Nanoseconds => weight.div_ceil(1000),
+        };
+        writeln!(out, "{} {weight}", same[0].0)?;
     }
     Ok(())
 }
@@ -127,7 +132,9 @@ make;libc.so.6+0x1d 6
                 comm,
                 pid: None,
                 frames: vec![frame],
+                event: 0,
                 samples: 2,
+                weight: 2,
                 stop: "end of stack",
                 complete: true,
             });

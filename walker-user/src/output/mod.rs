@@ -9,7 +9,7 @@ mod palette;
 pub mod svg;
 pub mod text;
 
-use crate::profile::{Missing, Profile, SymbolId, Totals};
+use crate::profile::{Missing, Profile, SymbolId, Totals, Unit};
 
 /// `name` without control characters, which would break lines, escape sequences of terminals or
 /// XML; each becomes `_`.
@@ -48,12 +48,38 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
+/// A weight with its unit.
+fn weighed(profile: &Profile, weight: u64) -> String {
+    match profile.meta.unit {
+        Unit::Samples => format!("{} samples", grouped(weight)),
+        Unit::Events => format!("{} events", grouped(weight)),
+        Unit::Nanoseconds => duration(weight),
+    }
+}
+
+/// Nanoseconds, to three or four digits.
+pub(crate) fn duration(nanoseconds: u64) -> String {
+    let (unit, name) = match nanoseconds {
+        0..1_000 => return format!("{nanoseconds} ns"),
+        1_000..1_000_000 => (1e3, "µs"),
+        1_000_000..1_000_000_000 => (1e6, "ms"),
+        _ => (1e9, "s"),
+    };
+    let amount = nanoseconds as f64 / unit;
+    let digits = match amount {
+        amount if amount < 10.0 => 3,
+        amount if amount < 100.0 => 2,
+        _ => 1,
+    };
+    format!("{amount:.digits$} {name}")
+}
+
 /// How the recording was made, and how much there is of it, in one line.
 fn recording(profile: &Profile) -> String {
     let meta = &profile.meta;
     let mut phrases = Vec::new();
-    if !meta.event.is_empty() {
-        phrases.push(printable(&meta.event));
+    if !meta.events.is_empty() {
+        phrases.push(printable(&meta.events.join(" and ")));
     }
     if let Some(frequency) = meta.frequency {
         phrases.push(format!("{} Hz", grouped(frequency)));
@@ -64,6 +90,9 @@ fn recording(profile: &Profile) -> String {
     let samples = profile.samples();
     let complete = percent(profile.complete_samples(), samples);
     phrases.push(format!("{} samples", grouped(samples)));
+    if meta.unit != Unit::Samples {
+        phrases.push(weighed(profile, profile.weight()));
+    }
     phrases.push(format!("{complete:.2} % walked to the end"));
     phrases.join(", ")
 }
@@ -100,7 +129,7 @@ fn reasons(missing: &[Missing]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{grouped, percent, printable, whereabouts};
+    use super::{duration, grouped, percent, printable, whereabouts};
     use crate::profile::{Totals, fixture};
 
     #[test]
@@ -109,6 +138,15 @@ mod tests {
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_000), "1,000");
         assert_eq!(grouped(12_345_678), "12,345,678");
+    }
+
+    #[test]
+    fn times_have_a_fitting_unit() {
+        assert_eq!(duration(999), "999 ns");
+        assert_eq!(duration(1_500), "1.500 µs");
+        assert_eq!(duration(23_456_000), "23.46 ms");
+        assert_eq!(duration(61_000_000_000), "61.00 s");
+        assert_eq!(duration(600_000_000_000), "600.0 s");
     }
 
     #[test]

@@ -44,9 +44,9 @@ impl Group {
 
     pub(super) const fn of(class: FrameClass) -> Self {
         match class {
-            FrameClass::Process => Self::Process,
+            FrameClass::Process | FrameClass::Event => Self::Process,
             FrameClass::User => Self::User,
-            FrameClass::Marker(_) => Self::Marker,
+            FrameClass::Marker(_) | FrameClass::Note => Self::Marker,
             FrameClass::Kernel(kind) => match kind {
                 StackKind::Unknown => Self::Unknown,
                 StackKind::Task => Self::Task,

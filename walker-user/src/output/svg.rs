@@ -11,9 +11,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::palette::{Group, SHADES, shade_of};
-use super::{grouped, percent, place, printable, recording, sum, whereabouts};
+use super::{duration, grouped, percent, place, printable, recording, sum, weighed, whereabouts};
 use crate::profile::tree::{CallTree, Node};
-use crate::profile::{FrameClass, Label, Profile};
+use crate::profile::{FrameClass, Label, Profile, Unit};
 
 /// How to draw a flame graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -172,7 +172,7 @@ fn write_frame(
     let filled = if width > 3.0 { width - 1.0 } else { width };
     let text_y = y + 13;
 
-    let (samples, start) = (grouped(total), frame.start);
+    let (weight, start) = (weighed(profile, total), frame.start);
     let share = percent(total, tree.nodes()[0].total);
     let stands_for = stands_for(label);
     let name = format!("{doubt}{name}");
@@ -186,10 +186,13 @@ fn write_frame(
     write!(
         out,
         "<g class=\"f {letter} {letter}{shade}{doubtful}{inlined}\" data-s=\"{start}\" data-n=\"{total}\">\
-         <title>{}\n{samples} samples, {share:.2} %, {} own, {stands_for}{}{origin}</title>\
+         <title>{}\n{weight}, {share:.2} %, {} own, {stands_for}{}{origin}</title>\
          <rect x=\"{x:.2}\" y=\"{y}\" width=\"{filled:.2}\" height=\"17\"/>",
         escaped(&name),
-        grouped(own),
+        match profile.meta.unit {
+            Unit::Nanoseconds => duration(own),
+            Unit::Samples | Unit::Events => grouped(own),
+        },
         if label.reliable {
             ""
         } else {
@@ -216,6 +219,8 @@ fn stands_for(label: Label) -> String {
         FrameClass::User => "user space".to_owned(),
         FrameClass::Kernel(kind) => format!("on the {} stack", kind.name()),
         FrameClass::Marker(kind) => format!("switch to the {} stack", kind.name()),
+        FrameClass::Event => "event".to_owned(),
+        FrameClass::Note => "about the event".to_owned(),
     }
 }
 

@@ -158,7 +158,9 @@ fn no_more_frames_are_drawn_than_a_browser_can_take() {
             comm,
             pid: None,
             frames,
+            event: 0,
             samples: stack + 1,
+            weight: stack + 1,
             stop: "end of stack",
             complete: true,
         });

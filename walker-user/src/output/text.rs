@@ -10,8 +10,8 @@ use std::io::{self, Write};
 
 use rustc_hash::FxHashMap;
 
-use super::{percent, place, printable, recording, whereabouts};
-use crate::profile::{Frame, FrameClass, Label, Profile, SymbolId, WeightedStack};
+use super::{percent, place, printable, recording, weighed, whereabouts};
+use crate::profile::{Frame, FrameClass, Label, Profile, SymbolId, Unit, WeightedStack};
 
 /// How to write stacks as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ struct Group<'a> {
     shown: &'a WeightedStack,
     /// The samples of all of them.
     samples: u64,
+    /// What they weigh.
+    weight: u64,
 }
 
 /// Writes a summary of the recording, then its stacks.
@@ -34,7 +36,7 @@ struct Group<'a> {
 ///
 /// If `out` cannot be written to.
 pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
-    let total = profile.samples();
+    let total = profile.weight();
     writeln!(out, "{}", printable(&profile.meta.title))?;
     writeln!(out, "{}", recording(profile))?;
     writeln!(out, "{}", whereabouts(&profile.meta.totals))?;
@@ -48,7 +50,7 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
     }
     if !left_out.is_empty() {
         let samples: u64 = left_out.iter().map(|group| group.samples).sum();
-        let share = percent(samples, total);
+        let share = percent(left_out.iter().map(|group| group.weight).sum(), total);
         let count = left_out.len();
         writeln!(
             out,
@@ -60,17 +62,19 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
 
 /// The stacks to show, the heaviest first.
 fn groups(profile: &Profile) -> Vec<Group<'_>> {
-    type Key = (SymbolId, Vec<Label>, &'static str, bool);
+    type Key = (usize, SymbolId, Vec<Label>, &'static str, bool);
     let mut groups: FxHashMap<Key, Group<'_>> = FxHashMap::default();
     for stack in profile.stacks().iter().filter(|stack| stack.samples > 0) {
         let labels = stack.frames.iter().map(|&id| profile.label(id)).collect();
-        let key = (stack.comm, labels, stack.stop, stack.complete);
+        let key = (stack.event, stack.comm, labels, stack.stop, stack.complete);
         let group = groups.entry(key).or_insert(Group {
             shown: stack,
             samples: 0,
+            weight: 0,
         });
         group.samples += stack.samples;
-        if stack.samples > group.shown.samples {
+        group.weight += stack.weight;
+        if stack.weight > group.shown.weight {
             group.shown = stack;
         }
     }
@@ -78,8 +82,8 @@ fn groups(profile: &Profile) -> Vec<Group<'_>> {
     // Equally heavy stacks are ordered by what they show, not by how they were hashed.
     groups.sort_by(|a, b| {
         let end = |group: &Group<'_>| (group.shown.stop, group.shown.complete);
-        Reverse(a.samples)
-            .cmp(&Reverse(b.samples))
+        Reverse(a.weight)
+            .cmp(&Reverse(b.weight))
             .then_with(|| names(profile, a.shown).cmp(names(profile, b.shown)))
             .then_with(|| end(a).cmp(&end(b)))
     });
@@ -105,7 +109,18 @@ fn write_group(
 ) -> io::Result<()> {
     let comm = printable(profile.text(group.shown.comm));
     let samples = group.samples;
-    let share = percent(samples, total);
+    let share = percent(group.weight, total);
+    let event = match profile.meta.events.as_slice() {
+        [] | [_] => String::new(),
+        events => {
+            let name = events.get(group.shown.event).map_or("", String::as_str);
+            format!("{}  ", printable(name))
+        }
+    };
+    let weight = match profile.meta.unit {
+        Unit::Samples => String::new(),
+        _ => format!("  {}", weighed(profile, group.weight)),
+    };
     let verdict = match group.shown.complete {
         true => "complete",
         false => "incomplete",
@@ -113,7 +128,7 @@ fn write_group(
     let stop = group.shown.stop;
     writeln!(
         out,
-        "{comm}  {samples} samples  {share:.2} %  ({verdict}: {stop})"
+        "{event}{comm}  {samples} samples{weight}  {share:.2} %  ({verdict}: {stop})"
     )?;
     writeln!(out, "Call Trace:")?;
     let mut open = None;
@@ -137,7 +152,8 @@ fn write_group(
 
 fn bracket(class: FrameClass) -> &'static str {
     match class {
-        FrameClass::Process => "PROCESS",
+        FrameClass::Process | FrameClass::Event => "PROCESS",
+        FrameClass::Note => "EVENT",
         FrameClass::User => "USER",
         FrameClass::Kernel(kind) | FrameClass::Marker(kind) => kind.name(),
     }
@@ -163,6 +179,9 @@ fn write_frame(
             write!(out, "{}", printable(profile.text(label.name)))?;
         }
         None => write!(out, "{address:#018x}")?,
+        Some(name) if frame.class == FrameClass::Note => {
+            write!(out, "{}", printable(profile.text(name)))?;
+        }
         Some(name) => {
             write!(out, "{}+{offset:#x}", printable(profile.text(name)))?;
             if size != 0 {

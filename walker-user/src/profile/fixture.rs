@@ -45,7 +45,9 @@ fn push(profile: &mut Profile, comm: &str, frames: Vec<FrameId>, samples: u64, s
         comm,
         pid: Some(42),
         frames,
+        event: 0,
         samples,
+        weight: samples,
         stop,
         complete: stop == "end of stack",
     });
@@ -55,7 +57,8 @@ fn push(profile: &mut Profile, comm: &str, frames: Vec<FrameId>, samples: u64, s
 pub(crate) fn profile() -> Profile {
     let mut profile = Profile::new(Meta {
         title: "make -j2".to_owned(),
-        event: "cpu-clock".to_owned(),
+        events: vec!["cpu-clock".to_owned()],
+        unit: crate::profile::Unit::Samples,
         frequency: Some(997),
         duration: Duration::from_millis(1500),
         totals: Totals {
@@ -155,7 +158,8 @@ pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
     let stack = (name(), vec(frame, 0..8), 0..1000_u64);
     (name(), vec(stack, 0..12)).prop_map(|(title, stacks)| {
         let mut profile = Profile::new(Meta {
-            event: title.clone(),
+            events: vec![title.clone()],
+            unit: crate::profile::Unit::Samples,
             title,
             ..Meta::default()
         });
@@ -181,7 +185,9 @@ pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
                 comm,
                 pid: None,
                 frames: ids,
+                event: 0,
                 samples,
+                weight: samples,
                 stop: "end of stack",
                 complete: true,
             });

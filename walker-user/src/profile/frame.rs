@@ -26,6 +26,12 @@ pub enum FrameClass {
     /// [`Profile::path`]: super::Profile::path
     /// [`WeightedStack::frames`]: super::WeightedStack::frames
     Marker(StackKind),
+    /// An event, where a recording has several. Never in [`WeightedStack::frames`].
+    ///
+    /// [`WeightedStack::frames`]: super::WeightedStack::frames
+    Event,
+    /// No function: something about the event, such as who woke the task. Always the leaf.
+    Note,
 }
 
 /// One symbolized frame.

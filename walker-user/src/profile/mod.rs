@@ -31,8 +31,12 @@ pub struct WeightedStack {
     /// The frames **root first**: the outermost user frame (or the outermost kernel frame of a
     /// kernel thread) is first, the function that was running when the sample was taken is last.
     pub frames: Vec<FrameId>,
+    /// Index of the event in [`Meta::events`]; 0 if there is one event.
+    pub event: usize,
     /// How many samples had this stack.
     pub samples: u64,
+    /// What they weigh together, in [`Meta::unit`].
+    pub weight: u64,
     /// Why the walk ended, in a few words.
     pub stop: &'static str,
     /// Whether the walk ended where a stack ends, rather than where the unwinder had to give up.
@@ -61,13 +65,28 @@ pub struct Totals {
     pub filtered: Vec<Missing>,
 }
 
+/// What the weight of a stack is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unit {
+    /// In samples.
+    #[default]
+    Samples,
+    /// In occurrences of the event, of which a sample can stand for many.
+    Events,
+    /// In nanoseconds.
+    Nanoseconds,
+}
+
 /// What was recorded, and how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Meta {
     /// What to call the recording in a heading.
     pub title: String,
-    /// The sampling event, as `perf list` names it.
-    pub event: String,
+    /// The sampling events, as `perf list` names them. If there are several, every listing begins
+    /// with the event.
+    pub events: Vec<String>,
+    /// What weights are in.
+    pub unit: Unit,
     /// Samples per second and CPU; `None` if the event is not sampled by frequency.
     pub frequency: Option<u64>,
     /// How long the recording ran.
@@ -83,6 +102,7 @@ pub struct Profile {
     pub meta: Meta,
     strings: Strings,
     root: SymbolId,
+    events: Vec<SymbolId>,
     not_unwound: SymbolId,
     markers: [SymbolId; StackKind::ALL.len()],
     frames: Vec<(Frame, Label)>,
@@ -95,9 +115,14 @@ impl Profile {
     #[must_use]
     pub fn new(meta: Meta) -> Self {
         let mut strings = Strings::default();
+        let events = match meta.events.as_slice() {
+            [] | [_] => Vec::new(),
+            events => events.iter().map(|name| strings.intern(name)).collect(),
+        };
         Self {
             meta,
             root: strings.intern("all"),
+            events,
             not_unwound: strings.intern("[not unwound]"),
             markers: StackKind::ALL.map(|kind| strings.intern(&format!("[{}]", kind.name()))),
             strings,
@@ -142,6 +167,22 @@ impl Profile {
         self.frames.push((frame, label));
         self.frame_ids.insert(frame, id);
         id
+    }
+
+    /// A frame that is no code: something about the event that belongs to the stack.
+    pub fn note(&mut self, text: &str) -> FrameId {
+        let name = Some(self.intern(text));
+        self.intern_frame(Frame {
+            name,
+            module: None,
+            class: FrameClass::Note,
+            inlined: false,
+            source: None,
+            reliable: true,
+            address: 0,
+            offset: 0,
+            size: 0,
+        })
     }
 
     /// A kernel frame without a symbol is called by its module, as `stackcollapse-perf.pl` does:
@@ -192,7 +233,13 @@ impl Profile {
         &self.stacks
     }
 
-    /// The sum of the weights of all stacks, in samples.
+    /// The sum of the weights of all stacks, in [`Meta::unit`].
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        self.stacks.iter().map(|stack| stack.weight).sum()
+    }
+
+    /// All samples.
     #[must_use]
     pub fn samples(&self) -> u64 {
         self.stacks.iter().map(|stack| stack.samples).sum()
@@ -205,7 +252,8 @@ impl Profile {
         complete.map(|stack| stack.samples).sum()
     }
 
-    /// What a listing shows of `stack`, root first: the process, then the frames.
+    /// What a listing shows of `stack`, root first: the event if there are several, the process, then
+    /// the frames.
     ///
     /// With `markers`, a marker stands before the first kernel frame on another stack than the
     /// kernel frame before it, so that an interrupt is not taken for a call by the function it
@@ -248,6 +296,7 @@ impl Profile {
             let before = current;
             current = match label.class {
                 FrameClass::Kernel(kind) => kind,
+                FrameClass::Note => before,
                 _ => StackKind::Task,
             };
             let follows_collapsed = collapsed;
@@ -270,7 +319,15 @@ impl Profile {
             let marker = marker.map(|marker| (marker, Origin::default()));
             marker.into_iter().chain(Some((label, origin)))
         });
-        std::iter::once((process, Origin::default())).chain(frames)
+        let event = self.events.get(stack.event).map(|&name| Label {
+            name,
+            class: FrameClass::Event,
+            reliable: true,
+            inlined: false,
+        });
+        let heads = event.into_iter().chain(Some(process));
+        let heads = heads.map(|label| (label, Origin::default()));
+        heads.chain(frames)
     }
 
     /// All stacks merged into one tree; `markers` is that of [`Profile::picture`].
@@ -283,7 +340,7 @@ impl Profile {
             inlined: false,
         });
         for stack in &self.stacks {
-            tree.insert(self.labels(stack, markers, true), stack.samples);
+            tree.insert(self.labels(stack, markers, true), stack.weight);
         }
         tree.finish(&self.strings)
     }

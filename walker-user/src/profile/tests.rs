@@ -29,7 +29,9 @@ fn shown(classes: &[FrameClass]) -> String {
         comm: profile.intern("sh"),
         pid: None,
         frames,
+        event: 0,
         samples: 1,
+        weight: 1,
         stop: "end of stack",
         complete: true,
     };

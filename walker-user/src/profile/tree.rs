@@ -1,4 +1,4 @@
-//! Stacks merged into a tree of calls, with the samples of each node.
+//! Stacks merged into a tree of calls, with the weight of each node.
 //!
 //! Nothing here recurses: a stack may be thousands of frames deep. How a tree is drawn is not
 //! decided here.
@@ -16,9 +16,9 @@ pub struct Node {
     pub origin: Origin,
     /// Calls between this node and the root; the root has 0.
     pub depth: usize,
-    /// Samples whose leaf is this node.
+    /// Weight of the stacks whose leaf is this node.
     pub own: u64,
-    /// Samples whose stack goes through this node, [`Node::own`] included.
+    /// Weight of the stacks that go through this node, [`Node::own`] included.
     pub total: u64,
     /// One past the index of the last node below this one: the nodes below node `i` are
     /// `i + 1..end`.
@@ -89,10 +89,10 @@ impl TreeBuilder {
         }
     }
 
-    /// Adds `samples` to every node of a path, which is given from below the root to the leaf.
-    pub fn insert(&mut self, path: impl IntoIterator<Item = (Label, Origin)>, samples: u64) {
+    /// Adds `weight` to every node of a path, which is given from below the root to the leaf.
+    pub fn insert(&mut self, path: impl IntoIterator<Item = (Label, Origin)>, weight: u64) {
         let mut at = 0;
-        self.nodes[at].total += samples;
+        self.nodes[at].total += weight;
         for (label, origin) in path {
             let next = self.nodes.len();
             let child = *self.children.entry((at, label)).or_insert(next);
@@ -108,9 +108,9 @@ impl TreeBuilder {
                 self.nodes[child].origin.merge(origin);
             }
             at = child;
-            self.nodes[at].total += samples;
+            self.nodes[at].total += weight;
         }
-        self.nodes[at].own += samples;
+        self.nodes[at].own += weight;
     }
 
     /// Sorts the children of every node and lays the tree out. `strings` holds the names.

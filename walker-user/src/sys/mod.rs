@@ -1,5 +1,6 @@
 //! The few system calls that no crate wraps. All `unsafe` of the user-space side is in here.
 
+pub mod bpf;
 pub mod clock;
 pub(crate) mod confine;
 pub mod limits;

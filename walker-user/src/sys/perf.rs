@@ -1,32 +1,79 @@
-//! perf events: those that run a BPF program, as aya's own wrapper cannot set `exclude_user` or keep
-//! the file descriptor, and those that tell what processes do with their address spaces.
+//! perf events: those that run a BPF program, as aya's own wrapper hides the attributes, the file
+//! descriptor and the cookie, and those that tell what processes do with their address spaces.
 
 use std::{
+    ffi::CString,
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
 use perf_event_open_sys::{bindings, ioctls, perf_event_open};
 
-use super::perf_ring::PerfRing;
+use super::{bpf::link_perf_event, perf_ring::PerfRing};
 
-/// What makes a sample.
+/// How often a perf event is a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SamplingClock {
-    /// CPU cycles counted by the hardware; the sample is taken in an NMI.
-    Cycles,
-    /// A high-resolution timer per CPU; the sample is taken in its interrupt, so code that runs
-    /// with interrupts off shows up where it turns them on again.
-    CpuClock,
+pub enum Rate {
+    /// So many times a second, which the kernel aims at.
+    Frequency(u64),
+    /// Once in so many events.
+    Period(u64),
 }
 
-impl SamplingClock {
-    /// perf's name of the event.
+/// What a watchpoint waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// Address of the first byte.
+    pub address: u64,
+    /// How many bytes: 1, 2, 4 or 8.
+    pub length: u64,
+    /// `HW_BREAKPOINT_*` (`include/uapi/linux/hw_breakpoint.h`).
+    pub access: u32,
+}
+
+/// What a probe is put on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The function of the kernel, or the path of a binary.
+    pub place: CString,
+    /// Offset in the function or the file.
+    pub offset: u64,
+}
+
+/// A kind of event, as `perf_event_open(2)` has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributes {
+    /// `type`.
+    pub kind: u32,
+    /// `config`.
+    pub config: u64,
+    /// A watchpoint's.
+    pub watch: Option<Watch>,
+    /// A probe's.
+    pub probe: Option<Probe>,
+    /// How often.
+    pub rate: Rate,
+    /// Nothing in user mode.
+    pub exclude_user: bool,
+    /// Nothing in the kernel.
+    pub exclude_kernel: bool,
+    /// How exactly the address is wanted, 0 to 3 (`precise_ip`).
+    pub precise: u8,
+}
+
+impl Attributes {
+    /// An event of a number, everywhere.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cycles => "cycles",
-            Self::CpuClock => "cpu-clock",
+    pub const fn new(kind: u32, config: u64, rate: Rate) -> Self {
+        Self {
+            kind,
+            config,
+            watch: None,
+            probe: None,
+            rate,
+            exclude_user: false,
+            exclude_kernel: false,
+            precise: 0,
         }
     }
 }
@@ -34,51 +81,56 @@ impl SamplingClock {
 /// An open event on one CPU. It samples while it is enabled and stops when dropped.
 #[derive(Debug)]
 pub struct SamplingEvent {
+    // Closed first: it holds the program to the event.
+    link: Option<OwnedFd>,
     fd: OwnedFd,
 }
 
 impl SamplingEvent {
-    /// Opens a disabled event for every task on `cpu`, at `frequency` samples a second.
+    /// Opens a disabled event for every task on `cpu`.
     ///
     /// # Errors
     /// As `perf_event_open(2)`: among others `EACCES`/`EPERM` without `CAP_PERFMON`, `ENOENT` for
-    /// cycles where there is no PMU, `ENODEV` for a CPU that is offline, `EINVAL` for a frequency
+    /// what the CPU cannot count, `ENODEV` for a CPU that is offline, `EINVAL` for a frequency
     /// above `kernel.perf_event_max_sample_rate`.
-    pub fn open(
-        clock: SamplingClock,
-        cpu: u32,
-        frequency: u64,
-        exclude_user: bool,
-    ) -> io::Result<Self> {
+    pub fn open(attributes: &Attributes, cpu: u32) -> io::Result<Self> {
         let mut attr = bindings::perf_event_attr {
             size: size_of::<bindings::perf_event_attr>() as u32,
+            type_: attributes.kind,
+            config: attributes.config,
             ..Default::default()
         };
-        (attr.type_, attr.config) = match clock {
-            SamplingClock::Cycles => (
-                bindings::PERF_TYPE_HARDWARE,
-                u64::from(bindings::PERF_COUNT_HW_CPU_CYCLES),
-            ),
-            SamplingClock::CpuClock => (
-                bindings::PERF_TYPE_SOFTWARE,
-                u64::from(bindings::PERF_COUNT_SW_CPU_CLOCK),
-            ),
-        };
-        attr.__bindgen_anon_1.sample_freq = frequency;
-        attr.set_freq(1);
+        match attributes.rate {
+            Rate::Frequency(frequency) => {
+                attr.__bindgen_anon_1.sample_freq = frequency;
+                attr.set_freq(1);
+            }
+            Rate::Period(period) => attr.__bindgen_anon_1.sample_period = period,
+        }
+        if let Some(watch) = attributes.watch {
+            attr.bp_type = watch.access;
+            attr.__bindgen_anon_3.bp_addr = watch.address;
+            attr.__bindgen_anon_4.bp_len = watch.length;
+        }
+        if let Some(probe) = &attributes.probe {
+            attr.__bindgen_anon_3.config1 = probe.place.as_ptr() as u64;
+            attr.__bindgen_anon_4.config2 = probe.offset;
+        }
         attr.set_disabled(1);
         attr.set_exclude_hv(1);
-        attr.set_exclude_user(u64::from(exclude_user));
-        open_on_cpu(&mut attr, cpu).map(|fd| Self { fd })
+        attr.set_exclude_user(u64::from(attributes.exclude_user));
+        attr.set_exclude_kernel(u64::from(attributes.exclude_kernel));
+        attr.set_precise_ip(u64::from(attributes.precise));
+        open_on_cpu(&mut attr, cpu).map(|fd| Self { link: None, fd })
     }
 
-    /// Makes the event run a perf_event program.
+    /// Makes the event run a program, which is told `cookie`.
     ///
     /// # Errors
-    /// As `ioctl(PERF_EVENT_IOC_SET_BPF)`.
-    pub fn attach(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        // SAFETY: both descriptors are open; the kernel takes its own reference to the program.
-        check(unsafe { ioctls::SET_BPF(self.fd.as_raw_fd(), program.as_raw_fd() as u32) })
+    /// As [`link_perf_event`].
+    pub fn attach(&mut self, program: BorrowedFd<'_>, cookie: u64) -> io::Result<()> {
+        self.link = Some(link_perf_event(program, self.fd.as_fd(), cookie)?);
+        Ok(())
     }
 
     /// Starts sampling.

@@ -1,5 +1,5 @@
-//! The walk of one sample's kernel stacks, from the interrupted instruction to the outermost
-//! frame.
+//! The walk of one sample's kernel stacks, from the interrupted instruction, or from the function
+//! that reported the event, to the outermost frame.
 //!
 //! ORC decides the walk where the kernel has it. Code without ORC (BPF programs and trampolines)
 //! is stepped over by its frame pointer, as the kernel does. Where the walk cannot go on exactly,
@@ -16,6 +16,7 @@ use super::{
     orc::{OrcEntry, OrcTable},
     orc_walk::{OrcState, Step},
     scan::scan,
+    start::WalkStart,
 };
 use crate::classify::StackSet;
 
@@ -73,7 +74,7 @@ pub struct KernelTables {
 impl KernelTables {
     /// The ORC entry for `ip`, if a table covers it.
     #[inline]
-    fn find(&self, ip: u64) -> Option<OrcEntry> {
+    pub(super) fn find(&self, ip: u64) -> Option<OrcEntry> {
         self.orc.iter().find_map(|table| table.find(ip))
     }
 
@@ -92,14 +93,20 @@ impl KernelTables {
 /// is allocated.
 pub fn walk(
     tables: &KernelTables,
-    event: &Registers,
+    start: WalkStart<'_>,
     stacks: &StackSet<'_>,
     memory: &SampleMemory<'_>,
     frames: &mut Vec<Frame>,
 ) -> StopReason {
-    if event.is_user_mode() {
-        return StopReason::UserSample;
-    }
+    let registers;
+    let (event, source) = match start {
+        WalkStart::Interrupted(event) if event.is_user_mode() => return StopReason::UserSample,
+        WalkStart::Interrupted(event) => (event, FrameSource::Ip),
+        WalkStart::Returned(returned) => {
+            registers = returned.registers();
+            (&registers, FrameSource::Caller)
+        }
+    };
     memory.warm();
     let words: usize = memory
         .segments()
@@ -109,15 +116,15 @@ pub fn walk(
     let cursor = match StackCursor::new(stacks, memory, event.sp) {
         Ok(cursor) => cursor,
         Err(stop) => {
-            frames.push(event_frame(event, StackKind::Unknown));
+            frames.push(first_frame(event, source, StackKind::Unknown));
             return stop;
         }
     };
-    frames.push(event_frame(event, cursor.kind_at(event.sp)));
+    frames.push(first_frame(event, source, cursor.kind_at(event.sp)));
     if tables.orc.is_empty() {
         return frame_pointer::walk(event, cursor, &tables.text, words, frames);
     }
-    let mut state = OrcState::new(event, cursor);
+    let mut state = OrcState::new(event, source == FrameSource::Ip, cursor);
     let stop = walk_orc(tables, &mut state, words, frames);
     if !stop.is_complete() {
         // From the last frame that was found: what the failed step made of sp is worth nothing.
@@ -127,12 +134,12 @@ pub fn walk(
     stop
 }
 
-fn event_frame(event: &Registers, stack: StackKind) -> Frame {
+fn first_frame(event: &Registers, source: FrameSource, stack: StackKind) -> Frame {
     Frame {
         ip: event.ip,
         sp: event.sp,
         stack,
-        source: FrameSource::Ip,
+        source,
         reliable: true,
     }
 }

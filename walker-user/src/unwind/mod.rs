@@ -11,6 +11,7 @@ pub mod memory;
 pub mod orc;
 mod orc_walk;
 mod scan;
+pub mod start;
 #[cfg(test)]
 mod tests;
 pub mod user;
@@ -52,6 +53,8 @@ pub enum FrameSource {
     SignalReturn,
     /// A return address found by following the code without unwind information to its return.
     Code,
+    /// Where the program that was called by the event returns to: in the function that reported it.
+    Caller,
 }
 
 impl FrameSource {
@@ -72,6 +75,7 @@ impl FrameSource {
             Self::CfiSignal => "cfi-signal",
             Self::SignalReturn => "signal-return",
             Self::Code => "code",
+            Self::Caller => "caller",
         }
     }
 }
@@ -184,6 +188,11 @@ pub enum StopReason {
         /// The instruction.
         ip: u64,
     },
+    /// The function that reported the event was not found around the program's context.
+    NoCaller {
+        /// The address of the context.
+        context: u64,
+    },
 }
 
 impl StopReason {
@@ -217,6 +226,7 @@ impl StopReason {
             Self::Unmapped { .. } => "unmapped",
             Self::BadUnwindInfo { .. } => "bad-unwind-info",
             Self::StackSwitch { .. } => "stack-switch",
+            Self::NoCaller { .. } => "no-caller",
         }
     }
 }
@@ -259,6 +269,9 @@ impl fmt::Display for StopReason {
             }
             Self::StackSwitch { ip } => {
                 write!(f, "the function at {ip:#x} switches stacks")
+            }
+            Self::NoCaller { context } => {
+                write!(f, "what reported the event was not found at {context:#x}")
             }
         }
     }

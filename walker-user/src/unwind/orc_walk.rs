@@ -55,16 +55,17 @@ pub(super) enum Step {
 }
 
 impl<'a> OrcState<'a> {
-    /// The state at the event.
-    pub(super) fn new(event: &'a Registers, cursor: StackCursor<'a>) -> Self {
+    /// The state at the event. `interrupted`: all registers are known, else only ip, sp and bp, and
+    /// ip is where a call returns to.
+    pub(super) fn new(event: &'a Registers, interrupted: bool, cursor: StackCursor<'a>) -> Self {
         Self {
             event,
             cursor,
             ip: event.ip,
             sp: event.sp,
             bp: event.bp,
-            signal: true,
-            full: Some(SavedRegisters::Event),
+            signal: interrupted,
+            full: interrupted.then_some(SavedRegisters::Event),
             previous: None,
         }
     }
@@ -153,7 +154,7 @@ impl<'a> OrcState<'a> {
         &mut self,
         entry_at: &impl Fn(u64) -> Option<(u64, OrcEntry)>,
     ) -> bool {
-        if self.ip != self.event.ip || self.sp != self.event.sp {
+        if self.ip != self.event.ip || self.sp != self.event.sp || !self.signal {
             return false;
         }
         let (Ok(inner), Ok(caller)) = (

@@ -14,6 +14,7 @@ use walker_user::{
         Frame, StopReason,
         kernel::{KernelTables, TextMap, TextRange, walk},
         orc::{OrcFormat, OrcTable, RAW_ENTRY_BYTES},
+        start::WalkStart,
     },
 };
 
@@ -172,7 +173,13 @@ impl Machine {
             word: WordSize::Eight,
         };
         let (regs, memory) = (sample.registers(), sample.memory());
-        walk(&self.tables, regs, &stacks, &memory, frames)
+        walk(
+            &self.tables,
+            WalkStart::Interrupted(regs),
+            &stacks,
+            &memory,
+            frames,
+        )
     }
 }
 

@@ -14,8 +14,9 @@ use anyhow::Context as _;
 use walker_common::wire::{SampleHeader, SegmentStatus};
 use walker_user::{
     capture::{
+        events::EventsWanted,
         object::Sides,
-        record::Sample,
+        record::{Record, Sample},
         session::{Session, SessionOptions},
         target::Target,
     },
@@ -26,10 +27,10 @@ use zerocopy::IntoBytes as _;
 /// Samples a second on each CPU. Prime, so that it does not beat with the kernel's timers.
 const FREQUENCY: u64 = 4999;
 
-/// Takes samples of the whole system with `program` until `keep` returns false or the time is
+/// Takes samples of the whole system, with the kernel's own answer for `oracle`, until `keep` returns false or the time is
 /// over.
 pub(crate) fn sample(
-    program: &'static str,
+    oracle: bool,
     time: Duration,
     mut keep: impl FnMut(&RunningKernel, &Sample<'_>) -> bool,
 ) -> anyhow::Result<Session> {
@@ -41,11 +42,11 @@ pub(crate) fn sample(
     let mut session = Session::open(&SessionOptions {
         target: &Target::System,
         waiting_pid: None,
-        frequency: FREQUENCY,
+        events: &EventsWanted::clock(FREQUENCY),
         keep_idle: false,
         image: None,
         ring_bytes: None,
-        program,
+        oracle,
         sides: Sides::KERNEL,
     })?;
     let stop = AtomicBool::new(false);
@@ -73,9 +74,13 @@ fn drain(
     let mut more = true;
     while more && Instant::now() < until {
         thread::sleep(Duration::from_millis(20));
-        session.drain(|kernel, sample| more = more && keep(kernel, sample));
+        session.drain(|captured, record| {
+            if let Record::Sample(sample) = record {
+                more = more && keep(captured.kernel, sample);
+            }
+        });
     }
-    Ok(session.stop()?)
+    session.stop()
 }
 
 /// Small messages over the loopback device: each is received by a softirq.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use walker_common::{StackKind, maps::names::PROG_ORACLE};
+use walker_common::StackKind;
 use walker_user::{
     capture::record::Sample,
     classify::{KnownStack, NextSp},
@@ -163,7 +163,7 @@ pub(crate) fn golden() -> anyhow::Result<Golden> {
     let mut lookups = BTreeSet::new();
     let mut frames = Vec::new();
     let mut keep = |kernel: &RunningKernel, sample: &Sample<'_>| {
-        let stop = kernel.walk(sample, &mut frames);
+        let stop = kernel.walk(sample, None, &mut frames);
         let own = sample.header().pid == std::process::id();
         // Of other processes nothing is kept, of the kernel's own threads nothing is secret.
         if !own && stop != StopReason::EndOfStack {
@@ -200,7 +200,7 @@ pub(crate) fn golden() -> anyhow::Result<Golden> {
         }
         missing.iter().any(|missing| *missing > 0)
     };
-    let mut session = load::sample(PROG_ORACLE, TIME, &mut keep)?;
+    let mut session = load::sample(true, TIME, &mut keep)?;
     for ((what, ..), missing) in KINDS.iter().zip(&missing) {
         ensure!(*missing == 0, "{missing} samples are missing: {what}");
     }

@@ -1,17 +1,17 @@
 //! A capture through the library, with every sample walked and kept.
 
-use std::time::Instant;
+use std::{sync::LazyLock, time::Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use walker_common::maps::{Counters, names};
+use walker_common::maps::Counters;
 use walker_user::{
     capture::{
+        events::EventsWanted,
         object::Sides,
-        record::Sample,
-        session::{Session, SessionOptions},
+        record::Record,
+        session::{Captured, Session, SessionOptions},
         target::Target,
     },
-    kernel::running::RunningKernel,
     unwind::{Frame, StopReason},
 };
 
@@ -36,16 +36,22 @@ pub(crate) struct Capture {
     runtime: Runtime,
 }
 
+/// The events most captures have.
+fn events() -> &'static EventsWanted {
+    static EVENTS: LazyLock<EventsWanted> = LazyLock::new(|| EventsWanted::clock(997));
+    &EVENTS
+}
+
 /// The options most captures have.
 pub(crate) fn options(target: &Target) -> SessionOptions<'_> {
     SessionOptions {
         target,
         waiting_pid: None,
-        frequency: 997,
+        events: events(),
         keep_idle: false,
         image: None,
         ring_bytes: None,
-        program: names::PROG_CAPTURE,
+        oracle: false,
         sides: Sides::KERNEL,
     }
 }
@@ -54,7 +60,7 @@ impl Capture {
     /// Sets up and starts a capture.
     pub(crate) fn start(options: &SessionOptions<'_>) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let session = runtime.block_on(async { Session::open(options) }).unwrap();
+        let mut session = runtime.block_on(async { Session::open(options) }).unwrap();
         session.start().unwrap();
         Self {
             session,
@@ -76,7 +82,7 @@ impl Capture {
             self.wait();
             let seen = &mut self.seen;
             self.session
-                .drain(|kernel, sample| seen.push(Seen::new(kernel, sample)));
+                .drain(|captured, record| seen.extend(Seen::new(captured, record)));
         }
     }
 
@@ -84,7 +90,7 @@ impl Capture {
     /// machine may not run for a while.
     pub(crate) fn until_filtered(&self) {
         until("events of other tasks are filtered", || {
-            self.session.counters().unwrap().filtered_target > 0
+            self.session.counters().unwrap()[0].filtered_target > 0
         });
     }
 
@@ -99,9 +105,9 @@ impl Capture {
         let seen = &mut self.seen;
         while self
             .session
-            .drain(|kernel, sample| seen.push(Seen::new(kernel, sample)))
+            .drain(|captured, record| seen.extend(Seen::new(captured, record)))
         {}
-        let counters = self.session.counters().unwrap();
+        let counters = self.session.counters().unwrap().into_iter().sum();
         assert_every_event_is_counted(&counters);
         // Nothing in these tests makes a record that cannot be read.
         assert_eq!(counters.delivered, self.seen.len() as u64, "{counters:?}");
@@ -110,24 +116,28 @@ impl Capture {
 }
 
 impl Seen {
-    pub(crate) fn new(kernel: &RunningKernel, sample: &Sample<'_>) -> Self {
+    /// `None` for a record that is no sample.
+    pub(crate) fn new(captured: &Captured<'_>, record: &Record<'_>) -> Option<Self> {
+        let Record::Sample(sample) = record else {
+            return None;
+        };
         let header = sample.header();
         let mut frames = Vec::new();
-        let stop = kernel.walk(sample, &mut frames);
-        Self {
+        let stop = captured.walk(sample, &mut frames);
+        Some(Self {
             pid: header.pid,
             tid: header.tid,
             cpu: header.cpu,
             comm: String::from_utf8_lossy(sample.comm()).into_owned(),
             frames,
             stop,
-        }
+        })
     }
 }
 
 pub(crate) fn assert_every_event_is_counted(counters: &Counters) {
-    let lost = counters.lost_ring_full + counters.lost_no_scratch;
-    let filtered = counters.filtered_target + counters.filtered_idle;
+    let lost = counters.lost_ring_full + counters.lost_no_scratch + counters.lost_throttled;
+    let filtered = counters.filtered_target + counters.filtered_idle + counters.filtered_period;
     assert!(counters.taken > 0);
     assert_eq!(
         counters.taken,

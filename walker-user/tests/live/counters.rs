@@ -46,7 +46,7 @@ fn a_ring_that_is_not_read_loses_samples_and_counts_them() {
     options.ring_bytes = Some(64 << 10);
     let mut capture = Capture::start(&options);
     crate::wait::until("the ring buffer overflows", || {
-        capture.session.counters().unwrap().lost_ring_full > 100
+        capture.session.counters().unwrap()[0].lost_ring_full > 100
     });
     // It goes on where it is read again: what was in the ring, and much more.
     let mut full = 0;

@@ -1,9 +1,9 @@
 //! Walks: against the kernel's own unwinder, and across stacks.
 
 use serde_json::Value;
-use walker_common::{StackKind, maps::names};
+use walker_common::StackKind;
 use walker_user::{
-    capture::target::Target,
+    capture::{record::Record, target::Target},
     kernel::bpf_text,
     unwind::{Frame, FrameSource, StopReason},
     verify::{Outcome, compare},
@@ -88,13 +88,15 @@ fn a_frame_that_the_kernel_hides_is_proved_to_be_bpf() {
     let _load = Load::start(&MIXED);
     let target = Target::System;
     let mut options = options(&target);
-    options.program = names::PROG_ORACLE;
+    options.oracle = true;
     let mut capture = Capture::start(&options);
     let mut pairs: Vec<(Vec<Frame>, Vec<u64>)> = Vec::new();
     crate::wait::until("1000 answers of the kernel's unwinder", || {
         capture.wait();
-        capture.session.drain(|kernel, sample| {
-            let seen = Seen::new(kernel, sample);
+        capture.session.drain(|captured, record| {
+            let (Record::Sample(sample), Some(seen)) = (record, Seen::new(captured, record)) else {
+                return;
+            };
             if seen.stop != StopReason::UserSample && sample.kernel_chain_error().is_none() {
                 pairs.push((seen.frames, sample.kernel_chain().collect()));
             }

@@ -29,7 +29,9 @@ fn inlined_functions_of_a_real_program_are_written() {
         comm,
         pid: Some(1),
         frames,
+        event: 0,
         samples: 3,
+        weight: 3,
         stop: "end-of-stack",
         complete: true,
     });

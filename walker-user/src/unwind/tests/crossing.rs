@@ -9,6 +9,7 @@ use walker_common::{
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{machine::*, properties::number};
+use crate::unwind::start::WalkStart;
 use crate::{
     capture::record::Sample,
     unwind::{
@@ -249,7 +250,7 @@ impl Walked {
         let memory = sample.memory();
         let stop = walk(
             &event.tables,
-            sample.registers(),
+            WalkStart::Interrupted(sample.registers()),
             &STACKS,
             &memory,
             &mut kernel,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use walker_common::{StackKind, wire::Registers};
 
+use crate::unwind::start::WalkStart;
 use crate::{
     classify::{KnownStack, NextSp, StackSet, WordSize},
     unwind::{
@@ -263,7 +264,13 @@ impl Machine {
             });
         }
         let mut frames = Vec::new();
-        let stop = walk(&self.tables(), event, &STACKS, &memory, &mut frames);
+        let stop = walk(
+            &self.tables(),
+            WalkStart::Interrupted(event),
+            &STACKS,
+            &memory,
+            &mut frames,
+        );
         Walk { frames, stop }
     }
 

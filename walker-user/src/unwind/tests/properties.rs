@@ -6,6 +6,7 @@ use walker_common::{StackKind, wire::Registers};
 use super::machine::{
     self, DYNAMIC, DYNAMIC_END, IRQ, KERNEL_CS, TASK, TEXT, TEXT_END, USER_CS, encode,
 };
+use crate::unwind::start::WalkStart;
 use crate::{
     classify::{KnownStack, NextSp, StackSet, WordSize},
     unwind::{
@@ -294,7 +295,13 @@ impl Input {
             percpu: &self.percpu,
             word: WordSize::Eight,
         };
-        walk(&self.tables, &self.event, &stacks, &memory, frames)
+        walk(
+            &self.tables,
+            WalkStart::Interrupted(&self.event),
+            &stacks,
+            &memory,
+            frames,
+        )
     }
 
     fn words(&self) -> usize {
