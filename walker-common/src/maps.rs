@@ -35,6 +35,9 @@ pub struct StackRange {
 pub struct CpuStacks {
     /// Entries of `ranges` in use; 0 means that this CPU has no table.
     pub count: u64,
+    /// Address of the CPU's preemption count, in which interrupts are counted, too; 0 if it is not
+    /// known.
+    pub preempt_count: u64,
     /// The ranges; their order is the order of the search.
     pub ranges: [StackRange; MAX_RANGES],
 }
@@ -330,7 +333,7 @@ pub mod names {
 const _: () = {
     use core::mem::size_of;
     assert!(size_of::<StackRange>() == 24);
-    assert!(size_of::<CpuStacks>() == 8 + 24 * MAX_RANGES);
+    assert!(size_of::<CpuStacks>() == 16 + 24 * MAX_RANGES);
     assert!(size_of::<CpuFacts>() == 40);
     assert!(size_of::<Counters>() == 72);
     assert!(size_of::<EventConfig>() == 16);

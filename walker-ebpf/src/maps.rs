@@ -60,10 +60,6 @@ pub(crate) static EVENT_STATES: PerCpuArray<EventState> =
 pub(crate) static SLOTS: Array<u32> = Array::with_max_entries(SLOT_COUNT, 0);
 #[map]
 pub(crate) static ENABLED: Array<u64> = Array::with_max_entries(1, 0);
-/// A pointer that is to be looked at as a number, which the verifier allows of what was read from a
-/// map.
-#[map]
-pub(crate) static NUMBER: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// When this CPU woke the reader of the ring buffer last.
 #[map]
 pub(crate) static LAST_WAKE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);

@@ -23,7 +23,8 @@ use crate::{
     kernel::read_word,
     maps::{COST, EVENTS},
     sample::{
-        Claim, claim, copy_stacks, count, finish, is_due, kernel_chain, save_registers, take,
+        Claim, claim, copy_stacks, count, finish, increment, is_due, kernel_chain, save_registers,
+        take,
     },
 };
 
@@ -101,7 +102,7 @@ fn begin(ctx: &PerfEventContext, event: u32, counters: *mut Counters) -> Option<
     let regs = registers(ctx.as_ptr());
     let ip = unsafe { (&raw const (*regs).rip).read_volatile() };
     if bpf_get_current_pid_tgid() as u32 == 0 && KEEP_IDLE.load() == 0 && is_idle(ip) {
-        unsafe { (*counters).filtered_idle += 1 };
+        increment(unsafe { &raw mut (*counters).filtered_idle });
         return None;
     }
     let claim = claim(event, Start::Registers as u32, ctx.as_ptr(), counters)?;

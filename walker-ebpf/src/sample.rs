@@ -55,10 +55,10 @@ pub(crate) struct Claim {
 #[inline(always)]
 pub(crate) fn count(event: u32) -> Option<*mut Counters> {
     let counters = COUNTERS.get_ptr_mut(event)?;
-    unsafe { (*counters).taken += 1 };
+    increment(unsafe { &raw mut (*counters).taken });
     let ids = bpf_get_current_pid_tgid();
     if FILTER.load() != FILTER_NONE && !is_target((ids >> 32) as u32, ids as u32) {
-        unsafe { (*counters).filtered_target += 1 };
+        increment(unsafe { &raw mut (*counters).filtered_target });
         return None;
     }
     Some(counters)
@@ -80,7 +80,7 @@ pub(crate) fn is_due(event: u32, counters: *mut Counters) -> bool {
     unsafe {
         (*state).count += 1;
         if (*state).count < config.period {
-            (*counters).filtered_period += 1;
+            increment(&raw mut (*counters).filtered_period);
             return false;
         }
         (*state).count = 0;
@@ -90,7 +90,7 @@ pub(crate) fn is_due(event: u32, counters: *mut Counters) -> bool {
             (*state).in_window = 0;
         }
         if (*state).in_window >= WINDOW_LIMIT.load() {
-            (*counters).lost_throttled += 1;
+            increment(&raw mut (*counters).lost_throttled);
             return false;
         }
         (*state).in_window += 1;
@@ -108,7 +108,7 @@ pub(crate) fn claim(
 ) -> Option<Claim> {
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let Some(record) = free_record(cpu) else {
-        unsafe { (*counters).lost_no_scratch += 1 };
+        increment(unsafe { &raw mut (*counters).lost_no_scratch });
         return None;
     };
     let ids = bpf_get_current_pid_tgid();
@@ -140,6 +140,21 @@ pub(crate) fn claim(
         bpf_get_current_comm((&raw mut (*header).comm).cast(), 16);
     }
     Some(Claim { record, counters })
+}
+
+/// Counts, in one instruction: the programs of an event can interrupt each other.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub(crate) fn increment(counter: *mut u64) {
+    use core::intrinsics::{AtomicOrdering, atomic_xadd};
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+}
+
+/// The same where it is only compiled to be looked at.
+#[cfg(not(target_arch = "bpf"))]
+pub(crate) fn increment(counter: *mut u64) {
+    use core::sync::atomic::{AtomicU64, Ordering};
+    unsafe { AtomicU64::from_ptr(counter) }.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Sets a flag to 1 in one instruction, as programs of probes can be preempted by others; returns
@@ -466,9 +481,9 @@ pub(crate) fn finish(
     unsafe {
         (&raw mut (*record).busy).write_volatile(0);
         if result.is_ok() {
-            (*counters).delivered += 1;
+            increment(&raw mut (*counters).delivered);
         } else {
-            (*counters).lost_ring_full += 1;
+            increment(&raw mut (*counters).lost_ring_full);
         }
     }
     result.is_ok()

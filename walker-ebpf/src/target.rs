@@ -11,6 +11,7 @@ use walker_common::maps::{TARGET_AT_EXEC, TARGET_PROCESS, TARGET_THREADS};
 use crate::{
     config::{OFF_TASK_PID, OFF_TASK_TGID},
     maps::{COUNTERS, TARGETS, THREADS},
+    sample::increment,
 };
 
 /// Writes a log line when the object is built with the feature `log`.
@@ -54,7 +55,7 @@ fn count_missed(result: Result<(), i32>) {
     if result.is_err()
         && let Some(counters) = COUNTERS.get_ptr_mut(0)
     {
-        unsafe { (*counters).targets_missed += 1 };
+        increment(unsafe { &raw mut (*counters).targets_missed });
     }
 }
 

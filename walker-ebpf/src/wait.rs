@@ -14,16 +14,15 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use walker_common::{
-    StackKind,
     maps::{SWITCH_PREEMPTED, Wait},
     wire::{FLAG_WAIT_END, Start, WAKER_INTERRUPT, WAKER_NONE, WAKER_TASK, WIRE_VERSION, WaitEnd},
 };
 
 use crate::{
-    config::{OFF_TASK_PID, OFF_TASK_STACK, SWITCH_HAS_STATE, SWITCHES, WAIT_EVENT},
+    config::{OFF_TASK_PID, SWITCH_HAS_STATE, SWITCHES, WAIT_EVENT},
     kernel::read_word,
-    maps::{NUMBER, SAMPLES, WAITS},
-    sample::{Claim, claim, count, find_stack, is_due, is_enabled, no_registers, stacks_of, take},
+    maps::{SAMPLES, WAITS},
+    sample::{Claim, claim, count, is_due, is_enabled, no_registers, stacks_of, take},
     target::read_id,
 };
 
@@ -125,7 +124,7 @@ pub(crate) fn waking(ctx: RawTracePointContext) -> i32 {
             return 0;
         }
         (*wait).waker_tid = bpf_get_current_pid_tgid() as u32;
-        (*wait).waker_kind = if in_interrupt(&ctx) {
+        (*wait).waker_kind = if in_interrupt() {
             WAKER_INTERRUPT
         } else {
             WAKER_TASK
@@ -135,20 +134,15 @@ pub(crate) fn waking(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Whether this runs on another stack than the task's.
+/// The bits of the preemption count that say that an interrupt or an NMI is served, and the one for
+/// a softirq; more of the softirqs' bits are set where they are only disabled
+/// (`include/linux/preempt.h`, 6.18).
+const IN_INTERRUPT: u64 = 0x00ff_0000 | 0x0000_0100;
+
+/// Whether an interrupt or a softirq is served, on whatever stack.
 #[inline(always)]
-fn in_interrupt(ctx: &RawTracePointContext) -> bool {
-    let Some(number) = NUMBER.get_ptr_mut(0) else {
-        return false;
-    };
-    unsafe {
-        number
-            .cast::<*mut core::ffi::c_void>()
-            .write_volatile(ctx.as_ptr());
-        let task = aya_ebpf::helpers::bpf_get_current_task();
-        let task_stack = read_word(task.wrapping_add(OFF_TASK_STACK.load()));
-        let stacks = stacks_of(bpf_get_smp_processor_id());
-        find_stack(number.read_volatile(), task_stack, stacks)
-            .is_some_and(|found| found.kind != StackKind::Task as u32)
-    }
+fn in_interrupt() -> bool {
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    stacks_of(cpu)
+        .is_some_and(|stacks| read_word(unsafe { (*stacks).preempt_count }) & IN_INTERRUPT != 0)
 }

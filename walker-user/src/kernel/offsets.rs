@@ -20,6 +20,10 @@ const CPU_NUMBER: PerCpuField = PerCpuField {
     variable: "cpu_number",
     pcpu_hot_member: "cpu_number",
 };
+const PREEMPT_COUNT: PerCpuField = PerCpuField {
+    variable: "__preempt_count",
+    pcpu_hot_member: "preempt_count",
+};
 const TOP_OF_STACK: PerCpuField = PerCpuField {
     variable: "cpu_current_top_of_stack",
     pcpu_hot_member: "top_of_stack",
@@ -91,6 +95,8 @@ pub struct Offsets {
     pub current_task: u64,
     /// Per-CPU offset of the CPU's number.
     pub cpu_number: u64,
+    /// Per-CPU offset of the preemption count.
+    pub preempt_count: Option<u64>,
     /// Per-CPU offset of the top of the current task's stack; a field of the TSS before 5.15.
     pub top_of_stack: Option<u64>,
     /// Per-CPU offset of the pointer to the exception stacks.
@@ -173,6 +179,7 @@ impl Offsets {
             hardirq_stack_ptr: HARDIRQ_STACK_PTR.offset(btf)?,
             current_task: CURRENT_TASK.offset(btf)?,
             cpu_number: CPU_NUMBER.offset(btf)?,
+            preempt_count: optional(PREEMPT_COUNT.offset(btf))?,
             top_of_stack: optional(TOP_OF_STACK.offset(btf))?,
             cea_exception_stacks: btf.percpu_offset("cea_exception_stacks")?,
             exception_stacks,

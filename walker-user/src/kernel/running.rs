@@ -122,7 +122,8 @@ impl RunningKernel {
 
     /// The tables in the form the BPF programs read.
     pub fn stack_tables(&self) -> impl Iterator<Item = (u32, CpuStacks)> {
-        self.cpus().map(|(cpu, table)| (cpu, table.to_map_value()))
+        self.cpus()
+            .map(|(cpu, table)| (cpu, table.to_map_value(&self.offsets)))
     }
 
     /// Walks the kernel stacks of a sample; `frames` is emptied first. `entry` is where the function

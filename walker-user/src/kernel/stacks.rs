@@ -75,8 +75,13 @@ impl CpuStackTable {
     /// The form the BPF programs read. Only links that are a word below a stack's end are followed
     /// there, which is all of x86_64.
     #[must_use]
-    pub fn to_map_value(&self) -> CpuStacks {
-        let mut value = CpuStacks::default();
+    pub fn to_map_value(&self, offsets: &Offsets) -> CpuStacks {
+        let mut value = CpuStacks {
+            preempt_count: offsets
+                .preempt_count
+                .map_or(0, |offset| self.base.wrapping_add(offset)),
+            ..CpuStacks::default()
+        };
         for (stack, range) in self.stacks.iter().take(MAX_RANGES).zip(&mut value.ranges) {
             let next_sp_below_end = match stack.next_sp {
                 NextSp::BelowEnd(distance) => u32::try_from(distance).unwrap_or(0),

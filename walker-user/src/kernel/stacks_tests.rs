@@ -54,6 +54,7 @@ impl CpuProbe for FakeKernel {
 fn offsets() -> Offsets {
     Offsets {
         irqaction_name: None,
+        preempt_count: None,
         switch_has_state: true,
         task_stack: 0,
         task_pid: 0,
@@ -168,7 +169,7 @@ fn the_programs_get_the_same_ranges_and_links() {
     let tables = FakeKernel::new(0xffff_c900_0000_3ff8)
         .tables(NO_SYMBOLS)
         .unwrap();
-    let value = tables[0].as_ref().unwrap().to_map_value();
+    let value = tables[0].as_ref().unwrap().to_map_value(&offsets());
     assert_eq!(value.count, 4);
     let links: Vec<_> = value
         .ranges

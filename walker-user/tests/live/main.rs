@@ -16,6 +16,7 @@ mod capture;
 mod containers;
 mod corpus;
 mod counters;
+mod events;
 mod files;
 mod helper;
 mod hotplug;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         kernel::TESTS,
         counters::TESTS,
         walks::TESTS,
+        events::TESTS,
         user::TESTS,
         processes::TESTS,
         files::TESTS,
