@@ -9,13 +9,13 @@ use walker_common::{
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{machine::*, properties::number};
-use crate::unwind::start::WalkStart;
 use crate::{
     capture::record::Sample,
     unwind::{
         Frame, StopReason,
         kernel::{KernelTables, walk},
         orc::OrcRegister,
+        start::WalkStart,
         user::{
             call::CALL_BYTES,
             registers::UserRegisters,

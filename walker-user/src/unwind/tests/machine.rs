@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use walker_common::{StackKind, wire::Registers};
 
-use crate::unwind::start::WalkStart;
 use crate::{
     classify::{KnownStack, NextSp, StackSet, WordSize},
     unwind::{
@@ -12,6 +11,7 @@ use crate::{
         kernel::{KernelTables, TextMap, TextRange, walk},
         memory::{SampleMemory, Segment},
         orc::{OrcEntry, OrcFormat, OrcKind, OrcRegister, OrcTable, RAW_ENTRY_BYTES},
+        start::WalkStart,
     },
 };
 
@@ -251,6 +251,10 @@ impl Machine {
     }
 
     pub(super) fn walk(&self, event: &Registers) -> Walk {
+        self.walk_start(WalkStart::Interrupted(event))
+    }
+
+    pub(super) fn walk_start(&self, start: WalkStart<'_>) -> Walk {
         let pieces: Vec<(u64, Vec<u8>)> = self
             .captured
             .iter()
@@ -264,13 +268,7 @@ impl Machine {
             });
         }
         let mut frames = Vec::new();
-        let stop = walk(
-            &self.tables(),
-            WalkStart::Interrupted(event),
-            &STACKS,
-            &memory,
-            &mut frames,
-        );
+        let stop = walk(&self.tables(), start, &STACKS, &memory, &mut frames);
         Walk { frames, stop }
     }
 

@@ -7,5 +7,6 @@ mod machine;
 mod properties;
 mod rules;
 mod scans;
+mod starts;
 mod stops;
 mod thunks;

@@ -6,7 +6,6 @@ use walker_common::{StackKind, wire::Registers};
 use super::machine::{
     self, DYNAMIC, DYNAMIC_END, IRQ, KERNEL_CS, TASK, TEXT, TEXT_END, USER_CS, encode,
 };
-use crate::unwind::start::WalkStart;
 use crate::{
     classify::{KnownStack, NextSp, StackSet, WordSize},
     unwind::{
@@ -14,6 +13,7 @@ use crate::{
         kernel::{KernelTables, TextMap, TextRange, walk},
         memory::{SampleMemory, Segment},
         orc::{OrcEntry, OrcFormat, OrcKind, OrcRegister, OrcTable, RAW_ENTRY_BYTES},
+        start::WalkStart,
     },
 };
 
