@@ -128,6 +128,13 @@ pub enum WatchPlace {
     Address(u64),
     /// At a variable of the kernel, perhaps a per-CPU one, or a member of it.
     Symbol(String),
+    /// At a variable of a binary that the target has mapped.
+    Binary {
+        /// The variable.
+        symbol: String,
+        /// The binary.
+        binary: PathBuf,
+    },
 }
 
 /// `HW_BREAKPOINT_R`, `_W` and `_X` (`include/uapi/linux/hw_breakpoint.h`).
@@ -205,7 +212,7 @@ pub enum EventError {
     /// No event is called that.
     #[error(
         "no event is called `{0}`: it can be one of {known}, CATEGORY:TRACEPOINT, \
-         mem:ADDRESS[/BYTES][:rw], kprobe:FUNCTION, kretprobe:FUNCTION, fentry:FUNCTION, \
+         mem:ADDRESS[/BYTES][:rw] (also VARIABLE of the kernel, VARIABLE@BINARY of the target), kprobe:FUNCTION, kretprobe:FUNCTION, fentry:FUNCTION, \
          fexit:FUNCTION, uprobe:BINARY:SYMBOL or uretprobe:BINARY:SYMBOL",
         known = known_names()
     )]
@@ -387,13 +394,12 @@ fn watchpoint(text: &str, rest: &str) -> Result<EventKind, EventError> {
         event: text.to_owned(),
         problem,
     };
-    let (place, access) = match rest.split_once(':') {
-        Some((place, access)) => (place, access),
-        None => (rest, "rw"),
-    };
-    let (place, length) = match place.split_once('/') {
-        Some((place, length)) => (place, length.parse().unwrap_or(0)),
-        None => (place, WATCH_LENGTH),
+    let (place, access) = rest.rsplit_once(':').unwrap_or((rest, "rw"));
+    // The path of a binary has slashes, too.
+    let is_length = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (place, length) = match place.rsplit_once('/') {
+        Some((place, length)) if is_length(length) => (place, length.parse().unwrap_or(0)),
+        _ => (place, WATCH_LENGTH),
     };
     let mut bits = 0;
     for letter in access.chars() {
@@ -416,8 +422,16 @@ fn watchpoint(text: &str, rest: &str) -> Result<EventKind, EventError> {
             return Err(wrong("its address must be a multiple of its length"));
         }
         Some(address) => WatchPlace::Address(address),
-        None if place.is_empty() => return Err(wrong("it has no address")),
-        None => WatchPlace::Symbol(place.to_owned()),
+        None => match place.split_once('@') {
+            Some((symbol, binary)) if !symbol.is_empty() && !binary.is_empty() => {
+                WatchPlace::Binary {
+                    symbol: symbol.to_owned(),
+                    binary: binary.into(),
+                }
+            }
+            None if !place.is_empty() => WatchPlace::Symbol(place.to_owned()),
+            _ => return Err(wrong("it has no address")),
+        },
     };
     Ok(EventKind::Watch(Watchpoint {
         place,

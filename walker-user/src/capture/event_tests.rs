@@ -85,6 +85,12 @@ fn watchpoints() {
     let full = watch("mem:0x1008/8:w");
     assert_eq!((full.length, full.access), (8, WRITE));
     assert_eq!(watch("mem:0x1001:x").length, 8);
+    let variable = watch("mem:count@./a/b:c/8:w");
+    let expected = WatchPlace::Binary {
+        symbol: "count".to_owned(),
+        binary: "./a/b:c".into(),
+    };
+    assert_eq!((variable.place, variable.length), (expected, 8));
     let member = watch("mem:softnet_data.processed:rw");
     let name = "softnet_data.processed".to_owned();
     assert_eq!(member.place, WatchPlace::Symbol(name));
@@ -101,6 +107,8 @@ fn nonsense_is_refused_with_what_would_be_right() {
         ("uprobe:main", "uprobe:BINARY:SYMBOL"),
         ("uprobe::main", "uprobe:BINARY:SYMBOL"),
         ("mem:", "no address"),
+        ("mem:@b", "no address"),
+        ("mem:a@/4:w", "no address"),
         ("mem:0x1000/3", "1, 2, 4 or 8"),
         ("mem:0x1001/4", "multiple of its length"),
         ("mem:0x1000:q", "r, w and x"),

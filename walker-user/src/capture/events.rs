@@ -3,7 +3,7 @@
 //!
 //! Their order is their index, by which the BPF programs and the records know them.
 
-use std::{ffi::CString, fs, io, path::Path};
+use std::{ffi::CString, fs, path::Path};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use perf_event_open_sys::bindings;
@@ -14,12 +14,14 @@ use walker_common::{
 
 use super::{
     clock,
-    event::{EventKind, EventSpec, Modifiers, PerfEvent, WatchPlace, Watchpoint},
-    object::{Object, ObjectError},
+    event::{EventKind, EventSpec, Modifiers, PerfEvent, Watchpoint},
+    event_error::{explain_tracepoint, explain_trampoline, explain_watch},
+    event_place::{WatchedPlace, file_offset, function_address},
+    object::Object,
 };
 use crate::{
     btf::Btf,
-    kernel::{kallsyms::Kallsyms, running::RunningKernel},
+    kernel::running::RunningKernel,
     sys::perf::{Attributes, Probe, Rate, SamplingEvent, Watch},
     unwind::kernel::TextRange,
 };
@@ -100,6 +102,17 @@ pub enum Waits {
     Blocked,
     /// Also those that could run.
     All,
+}
+
+/// What events are opened on.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine<'a> {
+    /// The kernel.
+    pub kernel: &'a RunningKernel,
+    /// Its CPUs that are online.
+    pub cpus: &'a [u32],
+    /// The processes that are sampled; none if all are.
+    pub pids: &'a [u32],
 }
 
 /// The opened events.
@@ -234,21 +247,28 @@ impl Events {
     ///
     /// # Errors
     /// With what this kernel refuses, and what works instead.
-    pub fn attach(
-        &mut self,
-        object: &mut Object,
-        kernel: &RunningKernel,
-        cpus: &[u32],
-    ) -> anyhow::Result<()> {
+    pub fn attach(&mut self, object: &mut Object, on: &Machine<'_>) -> anyhow::Result<()> {
         let mut slots = Slots::default();
         for index in 0..self.specs.len() {
             let spec = self.specs[index].clone();
-            self.attach_one(index as u32, &spec, object, kernel, cpus, &mut slots)
+            self.attach_one(index as u32, &spec, object, on, &mut slots)
                 .with_context(|| format!("cannot use the event `{spec}`"))?;
         }
         for (index, event) in &mut self.perf {
             let spec = self.specs.get(*index as usize);
             object.attach_perf(program_of(spec.map(|spec| &spec.kind)), event, *index)?;
+        }
+        let timed = self
+            .waits
+            .map(|(event, _)| event)
+            .into_iter()
+            .chain(self.irqs);
+        for event in timed {
+            let every_one = EventConfig {
+                period: 1,
+                start: Start::Caller as u64,
+            };
+            object.set_event(event, &every_one)?;
         }
         if self.waits.is_some() {
             object.attach_raw_tracepoint(names::PROG_WAKING, "sched_waking")?;
@@ -265,33 +285,13 @@ impl Events {
         index: u32,
         spec: &EventSpec,
         object: &mut Object,
-        kernel: &RunningKernel,
-        cpus: &[u32],
+        on: &Machine<'_>,
         slots: &mut Slots,
     ) -> anyhow::Result<()> {
-        let counted = EventConfig {
-            period: self.rates.period.unwrap_or(1),
-            start: Start::Registers as u64,
-        };
-        // perf events are counted by the kernel.
-        let config = match &spec.kind {
-            EventKind::Perf(event) => EventConfig {
-                period: 1,
-                start: match event.is_of_scheduler() {
-                    true => Start::Frame as u64,
-                    false => Start::Registers as u64,
-                },
-            },
-            EventKind::Watch(_) => EventConfig {
-                period: 1,
-                start: Start::Caller as u64,
-            },
-            _ => counted,
-        };
-        object.set_event(index, &config)?;
+        object.set_event(index, &config_of(&spec.kind, self.rates))?;
         match &spec.kind {
             EventKind::Perf(_) => {}
-            EventKind::Watch(watch) => self.open_watch(index, spec, watch, kernel, cpus)?,
+            EventKind::Watch(watch) => self.open_watch(index, spec, watch, on)?,
             EventKind::Tracepoint { category, name } => {
                 let slot = slots.next(Slot::Trace)?;
                 object.set_slot(slot, index)?;
@@ -398,15 +398,14 @@ impl Events {
         index: u32,
         spec: &EventSpec,
         watch: &Watchpoint,
-        kernel: &RunningKernel,
-        cpus: &[u32],
+        on: &Machine<'_>,
     ) -> anyhow::Result<()> {
-        let place = WatchedPlace::find(&watch.place)?;
-        for &cpu in cpus {
+        let place = WatchedPlace::find(&watch.place, on.pids)?;
+        for &cpu in on.cpus {
             let address = match place {
                 WatchedPlace::Fixed(address) => address,
                 WatchedPlace::PerCpu(offset) => {
-                    let table = kernel.cpus().find(|(number, _)| *number == cpu);
+                    let table = on.kernel.cpus().find(|(number, _)| *number == cpu);
                     let (_, table) = table.with_context(|| format!("CPU {cpu} is not known"))?;
                     table.base.wrapping_add(offset)
                 }
@@ -471,6 +470,20 @@ const fn program_of(kind: Option<&EventKind>) -> &'static str {
             names::PROG_CAPTURE
         }
         _ => names::PROG_CAPTURE_EVENT,
+    }
+}
+
+/// How an event is taken by the programs. perf events are counted by the kernel.
+fn config_of(kind: &EventKind, rates: Rates) -> EventConfig {
+    let (period, start) = match kind {
+        EventKind::Perf(event) if event.is_of_scheduler() => (1, Start::Frame),
+        EventKind::Perf(_) => (1, Start::Registers),
+        EventKind::Watch(_) => (1, Start::Caller),
+        _ => (rates.period.unwrap_or(1), Start::Registers),
+    };
+    EventConfig {
+        period,
+        start: start as u64,
     }
 }
 
@@ -542,77 +555,6 @@ impl Slots {
     }
 }
 
-/// A place that was found.
-enum WatchedPlace {
-    Fixed(u64),
-    /// Offset in every CPU's area.
-    PerCpu(u64),
-}
-
-impl WatchedPlace {
-    fn find(place: &WatchPlace) -> anyhow::Result<Self> {
-        let symbol = match place {
-            WatchPlace::Address(address) => return Ok(Self::Fixed(*address)),
-            WatchPlace::Symbol(symbol) => symbol,
-        };
-        let (variable, member) = match symbol.split_once('.') {
-            Some((variable, member)) => (variable, Some(member)),
-            None => (symbol.as_str(), None),
-        };
-        let btf = Btf::of_running_kernel()?;
-        // A struct that is a variable is called like it in most places of the kernel.
-        let offset = |member: &str| {
-            let found = btf.find_member(&format!("{variable}.{member}"))?;
-            found
-                .and_then(|member| member.byte_offset())
-                .with_context(|| format!("`struct {variable}` has no member `{member}` of its own"))
-        };
-        let offset = member.map_or(Ok(0), offset)?;
-        if let Some(found) = btf.find_percpu(variable)? {
-            return Ok(Self::PerCpu(found.offset + offset));
-        }
-        match Kallsyms::addresses_of(variable)?.first() {
-            Some(address) => Ok(Self::Fixed(address + offset)),
-            None => bail!(
-                "the kernel shows no variable `{variable}`: it shows per-CPU variables, and others \
-                 only with CONFIG_KALLSYMS_ALL; an address works (`-e mem:0x…`)"
-            ),
-        }
-    }
-}
-
-fn function_address(function: &str) -> anyhow::Result<u64> {
-    let addresses = Kallsyms::addresses_of(function)?;
-    match addresses.first() {
-        Some(address) => Ok(*address),
-        None => bail!(
-            "the kernel has no function `{function}` (it may be inlined everywhere): \
-             `grep -w {function} /proc/kallsyms` shows what is there"
-        ),
-    }
-}
-
-/// Where a function of a binary is in its file.
-fn file_offset(binary: &Path, symbol: &str) -> anyhow::Result<u64> {
-    use blazesym::inspect::{Inspector, source};
-    let mut elf = source::Elf::new(binary);
-    // The symbols alone: debug info would be read for nothing.
-    elf.debug_syms = false;
-    let elf = source::Source::Elf(elf);
-    let inspector = Inspector::new();
-    let found = inspector
-        .lookup(&elf, &[symbol])
-        .with_context(|| format!("cannot read the symbols of {}", binary.display()))?;
-    let offset = found.iter().flatten().find_map(|symbol| symbol.file_offset);
-    offset.with_context(|| {
-        format!(
-            "{} has no function `{symbol}` in its symbols: an offset in the file works \
-             (`uprobe:BINARY:0xOFFSET`)",
-            binary.display()
-        )
-    })
-}
-
 /// Interrupts that CPUs send themselves and each other: pairs of tracepoints that not every kernel
 /// has all of.
 ///
@@ -645,80 +587,4 @@ fn attach_irqs(object: &mut Object) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn explain_tracepoint(
-    error: impl std::error::Error + Send + Sync + 'static,
-    category: &str,
-    name: &str,
-) -> anyhow::Error {
-    if category == "syscalls" {
-        return anyhow!(
-            "single system calls are no tracepoints of their own: use -e raw_syscalls:sys_enter, or \
-             kprobe:__x64_sys_{} where there are kprobes",
-            name.trim_start_matches("sys_enter_")
-                .trim_start_matches("sys_exit_")
-        );
-    }
-    let Ok(btf) = Btf::of_running_kernel() else {
-        return error.into();
-    };
-    if btf.tracepoint_arguments(name).is_some() {
-        return error.into();
-    }
-    let alike: Vec<&str> = btf
-        .tracepoints()
-        .filter(|known| known.contains(name) || (known.len() > 5 && name.contains(known)))
-        .take(5)
-        .collect();
-    let hint = match alike.as_slice() {
-        [] => String::new(),
-        alike => format!("; similar ones are {}", alike.join(", ")),
-    };
-    anyhow!(
-        "this kernel has no tracepoint `{name}`: `sudo perf list tracepoint` or \
-         /sys/kernel/tracing/events shows those that are there{hint}"
-    )
-}
-
-fn explain_trampoline(error: &ObjectError, function: &str, at_end: bool) -> anyhow::Error {
-    let kprobe = if at_end { "kretprobe" } else { "kprobe" };
-    let reason = match error {
-        // Whoever got here may load programs.
-        ObjectError::Denied(io) => io.to_string(),
-        other => other.to_string(),
-    };
-    let reason = reason.lines().next().unwrap_or_default();
-    anyhow!(
-        "the kernel refuses a trampoline at `{function}` ({reason}): it needs \
-         DYNAMIC_FTRACE_WITH_DIRECT_CALLS, no lockdown, and a function that can be traced; \
-         `-e {kprobe}:{function}` or a tracepoint may work"
-    )
-}
-
-fn explain_watch(
-    error: io::Error,
-    watch: &Watchpoint,
-    spec: &EventSpec,
-    cpu: u32,
-) -> anyhow::Error {
-    match error.raw_os_error() {
-        Some(libc::ENOSPC) => anyhow!(
-            "CPU {cpu} has no debug register left (there are four): a debugger or another recording \
-             uses them"
-        ),
-        Some(libc::EINVAL) => anyhow!(
-            "the kernel refuses to watch {} bytes there: code and data that its own entry code \
-             needs cannot be watched, nor can instructions of the kernel without kprobes, and x86 \
-             cannot wait for reading alone (use rw)",
-            watch.length
-        ),
-        Some(libc::EACCES | libc::EPERM) => clock::explain(
-            error,
-            &spec.name,
-            cpu,
-            &Attributes::new(0, 0, Rate::Period(1)),
-        ),
-        _ => anyhow!("cannot watch it on CPU {cpu}: {error}"),
-    }
 }

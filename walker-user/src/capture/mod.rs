@@ -8,6 +8,8 @@ mod bpf_log;
 pub mod budget;
 pub mod clock;
 pub mod event;
+mod event_error;
+mod event_place;
 pub mod events;
 pub mod object;
 pub mod record;

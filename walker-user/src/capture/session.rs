@@ -8,7 +8,7 @@ use tokio::io::unix::AsyncFd;
 use walker_common::maps::{Counters, TARGET_AT_EXEC, TARGET_PROCESS, TARGET_THREADS, names};
 
 use super::{
-    events::{EventInfo, EventSwitches, Events, EventsWanted},
+    events::{EventInfo, EventSwitches, Events, EventsWanted, Machine},
     object::{Object, ObjectOptions, Sides},
     record::{Record, RecordError, Sample},
     target::{RunningTask, Target},
@@ -257,7 +257,12 @@ impl Session {
         if filter {
             follow(&mut object, options)?;
         }
-        events.attach(&mut object, &kernel, &cpus)?;
+        let machine = Machine {
+            kernel: &kernel,
+            cpus: &cpus,
+            pids: targets.as_deref().unwrap_or_default(),
+        };
+        events.attach(&mut object, &machine)?;
         let ring = object.take_ring(names::MAP_SAMPLES)?;
         let ring = watch(ring).context("cannot wait for the ring buffer")?;
         Ok(Self {
