@@ -83,6 +83,16 @@ impl KernelTables {
     }
 }
 
+/// What the registers that a walk begins with are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Those of running code, which an event interrupted.
+    Interrupted,
+    /// Those of a task that does not run, as the switch away from it left them: `ip` is the
+    /// return address of the switch.
+    SwitchedOut,
+}
+
 /// Walks the kernel stacks of one sample and appends its frames, leaf first, to `frames`, which
 /// the caller empties and reuses.
 ///
@@ -97,42 +107,73 @@ pub fn walk(
     memory: &SampleMemory<'_>,
     frames: &mut Vec<Frame>,
 ) -> StopReason {
+    walk_from(tables, event, Origin::Interrupted, stacks, memory, frames)
+}
+
+/// As [`walk`], from registers of either origin, on stacks of either word size.
+pub fn walk_from(
+    tables: &KernelTables,
+    event: &Registers,
+    origin: Origin,
+    stacks: &StackSet<'_>,
+    memory: &SampleMemory<'_>,
+    frames: &mut Vec<Frame>,
+) -> StopReason {
     if event.is_user_mode() {
         return StopReason::UserSample;
     }
     memory.warm();
+    let word = stacks.word.bytes() as usize;
     let words: usize = memory
         .segments()
         .iter()
-        .map(|segment| segment.bytes.len() / 8)
+        .map(|segment| segment.bytes.len() / word)
         .sum();
-    let cursor = match StackCursor::new(stacks, memory, event.sp) {
+    let event_frame = |stack| event_frame(event, origin, stack);
+    let mut cursor = match StackCursor::new(stacks, memory, event.sp) {
         Ok(cursor) => cursor,
         Err(stop) => {
-            frames.push(event_frame(event, StackKind::Unknown));
+            frames.push(event_frame(StackKind::Unknown));
             return stop;
         }
     };
-    frames.push(event_frame(event, cursor.kind_at(event.sp)));
+    frames.push(event_frame(cursor.kind_at(event.sp)));
     if tables.orc.is_empty() {
-        return frame_pointer::walk(event, cursor, &tables.text, words, frames);
+        let stop = frame_pointer::walk(event, &mut cursor, &tables.text, words, frames);
+        scan_the_rest(stop, &cursor, event, &tables.text, frames);
+        return stop;
     }
     let mut state = OrcState::new(event, cursor);
+    state.signal = origin == Origin::Interrupted;
     let stop = walk_orc(tables, &mut state, words, frames);
-    if !stop.is_complete() {
-        // From the last frame that was found: what the failed step made of sp is worth nothing.
-        let sp = frames.last().map_or(event.sp, |frame| frame.sp);
-        scan(&state.cursor, sp, &tables.text, frames);
-    }
+    scan_the_rest(stop, &state.cursor, event, &tables.text, frames);
     stop
 }
 
-fn event_frame(event: &Registers, stack: StackKind) -> Frame {
+/// Adds what a scan finds, if the walk could not be finished.
+fn scan_the_rest(
+    stop: StopReason,
+    cursor: &StackCursor<'_>,
+    event: &Registers,
+    text: &TextMap,
+    frames: &mut Vec<Frame>,
+) {
+    if !stop.is_complete() {
+        // From the last frame that was found: what the failed step made of sp is worth nothing.
+        let sp = frames.last().map_or(event.sp, |frame| frame.sp);
+        scan(cursor, sp, text, frames);
+    }
+}
+
+fn event_frame(event: &Registers, origin: Origin, stack: StackKind) -> Frame {
     Frame {
         ip: event.ip,
         sp: event.sp,
         stack,
-        source: FrameSource::Ip,
+        source: match origin {
+            Origin::Interrupted => FrameSource::Ip,
+            Origin::SwitchedOut => FrameSource::Switch,
+        },
         reliable: true,
     }
 }

@@ -3,9 +3,11 @@
 mod chains;
 mod crossing;
 mod frame_pointer;
+mod fred;
 mod machine;
 mod properties;
 mod rules;
 mod scans;
 mod stops;
 mod thunks;
+mod x86_32;
