@@ -23,6 +23,17 @@ mod tasks;
 mod text;
 mod walk;
 
+#[cfg(test)]
+mod dump_32_tests;
+#[cfg(test)]
+mod dump_64_tests;
+#[cfg(test)]
+mod test_kernel_32;
+#[cfg(test)]
+mod test_kernel_64;
+#[cfg(test)]
+mod test_machine;
+
 use std::{collections::HashSet, fs::File, path::Path};
 
 pub use error::CoreError;

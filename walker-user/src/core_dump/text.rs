@@ -247,12 +247,14 @@ impl<'a> Report<'a> {
             .iter()
             .find(|module| module.text.holds(address));
         let mut name = match named {
-            Some(named) => format!(
-                "{}+{:#x}/{:#x}",
-                printable(named.name),
-                named.offset + before,
-                named.size
-            ),
+            Some(named) => {
+                let offset = named.offset + before;
+                let size = match named.size {
+                    0 => String::new(),
+                    size => format!("/{size:#x}"),
+                };
+                format!("{}+{offset:#x}{size}", printable(named.name))
+            }
             None => format!("{:#x}", frame.ip),
         };
         let of_symbol = named.and_then(|named| named.module);
