@@ -188,3 +188,7 @@ impl KernelMemory for CoreMemory {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -14,6 +14,7 @@ mod identity;
 mod kernel;
 mod memory;
 mod modules;
+mod names;
 mod notes;
 mod paging;
 mod structure;
@@ -33,6 +34,8 @@ mod test_kernel_32;
 mod test_kernel_64;
 #[cfg(test)]
 mod test_machine;
+#[cfg(test)]
+mod test_types_64;
 
 use std::{collections::HashSet, fs::File, path::Path};
 

@@ -1,4 +1,5 @@
-//! The modules that were loaded: their names, where they are, and their unwind tables.
+//! The modules that were loaded: their names, where they are, their functions, and their unwind
+//! tables.
 
 use super::{kernel::CoreKernel, symbols::until_zero, tasks::container};
 use crate::{
@@ -14,6 +15,12 @@ use crate::{
 const MAX_MODULES: usize = 4096;
 /// Bytes of a name (`MODULE_NAME_LEN`).
 const NAME_BYTES: usize = 56;
+/// The most symbols of a module that are looked at; the largest have some ten thousands.
+const MAX_SYMBOLS: u64 = 1 << 17;
+/// Bytes of an `Elf64_Sym`.
+const SYMBOL_BYTES: usize = 24;
+/// The longest name of a symbol (`KSYM_NAME_LEN`).
+const SYMBOL_NAME_BYTES: usize = 512;
 
 /// A module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +29,88 @@ pub(super) struct Module {
     address: u64,
     /// Its name.
     pub name: String,
-    /// Its code, of which it can use a part only.
-    pub text: TextRange,
+    /// Its code.
+    pub(super) text: TextRange,
+    /// Its symbols, if it has kept them.
+    symbols: Option<SymbolTable>,
+}
+
+/// A module's `struct mod_kallsyms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SymbolTable {
+    entries: u64,
+    count: u64,
+    names: u64,
+}
+
+/// A function of a module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Function {
+    /// Its name.
+    pub(super) name: String,
+    /// Bytes from its begin to the address that was asked for.
+    pub(super) offset: u64,
+    /// Bytes to the next function, or to the end of the code.
+    pub(super) size: u64,
+}
+
+impl Module {
+    /// The function that holds an address of its code.
+    pub(super) fn function(&self, kernel: &CoreKernel, address: u64) -> Option<Function> {
+        let table = self.symbols?;
+        let mut entries = vec![0; table.count.min(MAX_SYMBOLS) as usize * SYMBOL_BYTES];
+        kernel.memory.fill(table.entries, &mut entries).ok()?;
+        let (mut begin, mut end, mut named) = (0, self.text.end, None);
+        for entry in entries.as_chunks::<SYMBOL_BYTES>().0 {
+            let &[
+                n0,
+                n1,
+                n2,
+                n3,
+                _,
+                _,
+                s0,
+                s1,
+                v0,
+                v1,
+                v2,
+                v3,
+                v4,
+                v5,
+                v6,
+                v7,
+                ..,
+            ] = entry;
+            let name = u32::from_le_bytes([n0, n1, n2, n3]);
+            let is_defined = [s0, s1] != [0, 0];
+            let value = u64::from_le_bytes([v0, v1, v2, v3, v4, v5, v6, v7]);
+            if !is_defined || name == 0 || !self.text.holds(value) {
+                continue;
+            }
+            if value > address {
+                end = end.min(value);
+            } else if value > begin {
+                (begin, named) = (value, Some(name));
+            }
+        }
+        let mut name = [0; SYMBOL_NAME_BYTES];
+        let at = table.names.wrapping_add(named?.into());
+        // The page after that of the name need not be mapped.
+        let length = SYMBOL_NAME_BYTES.min(4096 - (at % 4096) as usize);
+        kernel.memory.fill(at, &mut name[..length]).ok()?;
+        let rest = kernel
+            .memory
+            .fill(at.wrapping_add(length as u64), &mut name[length..]);
+        let name = match rest {
+            Ok(()) => &name[..],
+            Err(_) => &name[..length],
+        };
+        Some(Function {
+            name: String::from_utf8_lossy(until_zero(name)).into_owned(),
+            offset: address - begin,
+            size: end - begin,
+        })
+    }
 }
 
 /// Where `struct module` has what is wanted, in bytes.
@@ -32,6 +119,16 @@ struct Layout {
     name: u64,
     base: u64,
     size: u64,
+    symbols: Option<SymbolsLayout>,
+}
+
+/// The way to a module's symbols: the pointer to its `struct mod_kallsyms`, and what is in there.
+#[derive(Clone, Copy)]
+struct SymbolsLayout {
+    kallsyms: u64,
+    entries: u64,
+    count: u64,
+    names: u64,
 }
 
 impl Layout {
@@ -45,14 +142,23 @@ impl Layout {
             ),
             None => (
                 offset("module.core_layout.base")?,
-                offset("module.core_layout.size")?,
+                offset("module.core_layout.text_size")?,
             ),
+        };
+        let symbols = || {
+            Some(SymbolsLayout {
+                kallsyms: offset("module.kallsyms")?,
+                entries: offset("mod_kallsyms.symtab")?,
+                count: offset("mod_kallsyms.num_symtab")?,
+                names: offset("mod_kallsyms.strtab")?,
+            })
         };
         Some(Self {
             list: offset("module.list")?,
             name: offset("module.name")?,
             base,
             size,
+            symbols: symbols(),
         })
     }
 }
@@ -105,6 +211,18 @@ fn read(kernel: &CoreKernel, layout: &Layout, address: u64) -> Option<Module> {
             begin,
             end: begin.saturating_add(size.into()),
         },
+        symbols: layout
+            .symbols
+            .and_then(|layout| symbols(kernel, &layout, address)),
+    })
+}
+
+fn symbols(kernel: &CoreKernel, layout: &SymbolsLayout, module: u64) -> Option<SymbolTable> {
+    let table = kernel.word_at(module.wrapping_add(layout.kallsyms)).ok()?;
+    Some(SymbolTable {
+        entries: kernel.word_at(table.wrapping_add(layout.entries)).ok()?,
+        count: kernel.u32_at(table.wrapping_add(layout.count)).ok()?.into(),
+        names: kernel.word_at(table.wrapping_add(layout.names)).ok()?,
     })
 }
 

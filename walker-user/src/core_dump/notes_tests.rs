@@ -1,19 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-/// One note.
-fn note(name: &[u8], kind: u32, content: &[u8]) -> Vec<u8> {
-    let mut note = Vec::new();
-    for word in [name.len() as u32, content.len() as u32, kind] {
-        note.extend(word.to_le_bytes());
-    }
-    note.extend(name);
-    note.resize(note.len().next_multiple_of(4), 0);
-    note.extend(content);
-    note.resize(note.len().next_multiple_of(4), 0);
-    note
-}
+use crate::core_dump::test_machine::{note, qemu_state};
 
 fn status_64(ip: u64) -> Vec<u8> {
     let mut status = vec![0; 112];
@@ -25,19 +13,21 @@ fn status_64(ip: u64) -> Vec<u8> {
     status
 }
 
+/// The state of a CPU, every register of it another number.
+fn system(cr3: u64) -> SystemRegisters {
+    SystemRegisters {
+        cr3,
+        cr4: 0x20,
+        fs_base: 0x3000,
+        gs_base: 0x4000,
+        kernel_gs_base: 0x77,
+        tr_base: 0x7000,
+        gdt_base: 0x8000,
+    }
+}
+
 fn qemu(cr3: u64) -> Vec<u8> {
-    let mut state = Vec::new();
-    state.extend(1u32.to_le_bytes());
-    state.extend(440u32.to_le_bytes());
-    state.extend([0; 18 * 8]);
-    for segment in 0..10u64 {
-        state.extend([0; 16]);
-        state.extend((0x1000 * segment).to_le_bytes());
-    }
-    for register in [0x8005_0033, 0, 0, cr3, 0x20, 0x77] {
-        state.extend(u64::to_le_bytes(register));
-    }
-    state
+    qemu_state(&system(cr3))
 }
 
 #[test]
@@ -75,18 +65,7 @@ fn qemus_notes_belong_to_the_cpus_in_their_order() {
     let notes = Notes::parse(&bytes, WordSize::Eight).unwrap();
     let of = |cpu: usize| notes.cpus[cpu].system.unwrap();
     assert_eq!((of(0).cr3, of(1).cr3), (0x1000, 0x2000));
-    assert_eq!(
-        of(0),
-        SystemRegisters {
-            cr3: 0x1000,
-            cr4: 0x20,
-            fs_base: 0x3000,
-            gs_base: 0x4000,
-            kernel_gs_base: 0x77,
-            tr_base: 0x7000,
-            gdt_base: 0x8000,
-        }
-    );
+    assert_eq!(of(0), system(0x1000));
     // The state of older versions ends before the last register, and another version is unknown.
     let mut short = qemu(0x3000);
     short.truncate(short.len() - 8);

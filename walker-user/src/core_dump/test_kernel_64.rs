@@ -3,8 +3,12 @@
 
 use walker_common::wire::Registers;
 
-use super::{notes::SystemRegisters, paging::PagingMode, test_machine::TestMachine};
-use crate::btf::test_blob::{Blob, STRUCT};
+use super::{
+    notes::SystemRegisters,
+    paging::PagingMode,
+    test_machine::TestMachine,
+    test_types_64::{member, percpu, type_information},
+};
 
 /// What KASLR added.
 pub(super) const SLIDE: u64 = 0x1a00_0000;
@@ -18,31 +22,17 @@ const ORC_IPS: u64 = 0xffff_ffff_8122_0000;
 const ORC_ENTRIES: u64 = 0xffff_ffff_8123_0000;
 const DATA: u64 = 0xffff_ffff_8130_0000;
 const INIT_TASK: u64 = DATA + 0x1000;
+pub(super) const MODULES: u64 = DATA + 0x200;
 /// Where things are that are allocated, some of them by `vmalloc()`.
 const TASKS: u64 = 0xffff_8880_0400_0000;
 const SIGNALS: u64 = 0xffff_8880_0500_0000;
 const PER_CPU: u64 = 0xffff_8880_0600_0000;
 const STACKS: u64 = 0xffff_c900_0010_0000;
 const IRQ_END: u64 = 0xffff_c900_0000_4000;
+const MODULE: u64 = 0xffff_ffff_c000_0000;
+const MODULE_STRUCT: u64 = MODULE + 0x2000;
+const MODULE_TABLES: u64 = MODULE + 0x3000;
 const ENTRY_AREA: u64 = 0xffff_fe00_0000_1000;
-
-/// Offsets in `struct task_struct`.
-const STATE: u64 = 0x10;
-const STACK: u64 = 0x18;
-const TASK_LINKS: u64 = 0x100;
-const PID: u64 = 0x140;
-const TGID: u64 = 0x144;
-const THREAD_NODE: u64 = 0x150;
-const COMM: u64 = 0x200;
-const THREAD_SP: u64 = 0x308;
-
-/// Offsets in the per-CPU area.
-const CURRENT_TASK: u64 = 0x10;
-const HARDIRQ_STACK_PTR: u64 = 0x18;
-const CPU_NUMBER: u64 = 0x20;
-const EXCEPTIONS: u64 = 0x28;
-const RUNQUEUES: u64 = 0x40;
-const IDLE_THREADS: u64 = 0x80;
 
 /// Functions, 0x100 bytes each, with the ORC entry of each: sp offset, and flags of the third
 /// format (`orc_types.h`, 6.4).
@@ -89,92 +79,14 @@ pub(super) fn system_map() -> String {
         (DATA + 0x100, 'D', "nr_cpu_ids"),
         (DATA + 0x108, 'D', "__cpu_online_mask"),
         (INIT_TASK, 'D', "init_task"),
+        (MODULES, 'D', "modules"),
         (0, 'A', "__per_cpu_start"),
-        (CURRENT_TASK, 'A', "current_task"),
-        (IDLE_THREADS, 'A', "idle_threads"),
+        (percpu::CURRENT_TASK, 'A', "current_task"),
+        (percpu::IDLE_THREADS, 'A', "idle_threads"),
     ] {
         map += &format!("{address:016x} {kind} {name}\n");
     }
     map
-}
-
-/// What the kernel says of its types.
-fn type_information() -> Vec<u8> {
-    let mut blob = Blob::new();
-    let int = blob.add_int("int", 4, 0, 32);
-    let long = blob.add_int("long", 8, 0, 64);
-    let comm = blob.add_array(long, 2);
-    let stack = blob.add_array(long, 0x2000 / 8);
-    let bits = |bytes: u64| bytes as u32 * 8;
-    let thread = blob.add_struct(
-        STRUCT,
-        "thread_struct",
-        0x20,
-        &[("sp", long, bits(8)), ("fsbase", long, bits(16))],
-    );
-    blob.add_struct(
-        STRUCT,
-        "task_struct",
-        0x400,
-        &[
-            ("__state", int, bits(STATE)),
-            ("stack", long, bits(STACK)),
-            ("tasks", long, bits(TASK_LINKS)),
-            ("mm", long, bits(0x120)),
-            ("exit_state", int, bits(0x130)),
-            ("pid", int, bits(PID)),
-            ("tgid", int, bits(TGID)),
-            ("thread_node", long, bits(THREAD_NODE)),
-            ("comm", comm, bits(COMM)),
-            ("thread", thread, bits(THREAD_SP - 8)),
-        ],
-    );
-    blob.add_struct(
-        STRUCT,
-        "inactive_task_frame",
-        56,
-        &[("bp", long, bits(40)), ("ret_addr", long, bits(48))],
-    );
-    blob.add_struct(STRUCT, "mm_struct", 16, &[("start_stack", long, 0)]);
-    blob.add_struct(STRUCT, "thread_union", THREAD_SIZE as u32, &[]);
-    blob.add_struct(STRUCT, "irq_stack", THREAD_SIZE as u32, &[]);
-    blob.add_struct(STRUCT, "entry_stack", 0x1000, &[]);
-    blob.add_struct(
-        STRUCT,
-        "cpu_entry_area",
-        0x10_000,
-        &[
-            ("entry_stack_page", long, bits(0x1000)),
-            ("estacks", long, bits(0x7000)),
-        ],
-    );
-    blob.add_struct(
-        STRUCT,
-        "cea_exception_stacks",
-        0x6000,
-        &[
-            ("DF_stack", stack, bits(0x1000)),
-            ("NMI_stack", stack, bits(0x4000)),
-        ],
-    );
-    blob.add_struct_with(
-        STRUCT,
-        "orc_entry",
-        6,
-        true,
-        &[("type", int, 3 << 24 | 40), ("signal", int, 1 << 24 | 43)],
-    );
-    let variables: Vec<[u32; 3]> = [
-        ("current_task", CURRENT_TASK),
-        ("hardirq_stack_ptr", HARDIRQ_STACK_PTR),
-        ("cpu_number", CPU_NUMBER),
-        ("cea_exception_stacks", EXCEPTIONS),
-        ("runqueues", RUNQUEUES),
-    ]
-    .map(|(name, offset)| [blob.add_variable(name, long), offset as u32, 8])
-    .to_vec();
-    blob.add_section(".data..percpu", &variables);
-    blob.finish()
 }
 
 /// The kernel's build ID.
@@ -214,7 +126,46 @@ fn put_regs(machine: &mut TestMachine, at: u64, ip: u64, cs: u64, sp: u64) {
 
 fn put_switch(machine: &mut TestMachine, task: &Made, sp: u64) {
     machine.put(sp + 48, code("__schedule"));
-    machine.put(task.address + THREAD_SP, sp);
+    machine.put(task.address + member::THREAD_SP, sp);
+}
+
+/// A module with two functions, whose code is unwound by one rule, and its symbols and ORC table.
+fn put_module(machine: &mut TestMachine) {
+    machine.map(MODULE, true);
+    machine.map_range(MODULE_STRUCT, MODULE_STRUCT + 0x1000);
+    machine.map_range(MODULE_TABLES, MODULE_TABLES + 0x1000);
+    let head = MODULES + SLIDE;
+    machine.put(head, MODULE_STRUCT + 8);
+    machine.put(MODULE_STRUCT + 8, head);
+    machine.write(MODULE_STRUCT + 0x18, b"drv\0");
+    machine.put(MODULE_STRUCT + 0x80, MODULE);
+    machine.put(MODULE_STRUCT + 0x88, 0x1000);
+    machine.put(MODULE_STRUCT + 0x90, MODULE_TABLES);
+    let (symbols, names) = (MODULE_TABLES + 0x100, MODULE_TABLES + 0x200);
+    for (at, value) in [(0, symbols), (8, 3), (16, names)] {
+        machine.put(MODULE_TABLES + at, value);
+    }
+    machine.write(names, b"\0drv_read\0drv_write\0");
+    for (index, (name, offset)) in [(1u64, 0x100), (10, 0x200)].into_iter().enumerate() {
+        let symbol = symbols + 24 * (index as u64 + 1);
+        // The section's number is in the upper half.
+        machine.put(symbol, name | 1 << 48);
+        machine.put(symbol + 8, MODULE + offset);
+    }
+    let (ips, entries) = (MODULE_TABLES + 0x300, MODULE_TABLES + 0x400);
+    for (at, value) in [(0, 2), (8, ips), (16, entries)] {
+        machine.put(MODULE_STRUCT + 0x98 + at, value);
+    }
+    for (index, (begin, sp_offset, flags)) in [(MODULE, 8u8, 0x205u16), (MODULE + 0x800, 0, 0)]
+        .into_iter()
+        .enumerate()
+    {
+        let slot = ips + 4 * index as u64;
+        machine.put_u32(slot, begin.wrapping_sub(slot) as u32);
+        let [low, high] = flags.to_le_bytes();
+        let entry = [sp_offset, 0, 0, 0, low, high];
+        machine.write(entries + 6 * index as u64, &entry);
+    }
 }
 
 /// The kernel's memory. With a five-level machine the addresses are the same.
@@ -251,26 +202,43 @@ pub(super) fn machine(mode: PagingMode) -> TestMachine {
         machine.map_range(task.stack, task.stack + THREAD_SIZE);
         machine.map_range(task.address, task.address + 0x1000);
         let next = &tasks[(index + 1) % tasks.len()];
-        machine.put(task.address + TASK_LINKS, next.address + TASK_LINKS);
-        machine.put(next.address + TASK_LINKS + 8, task.address + TASK_LINKS);
-        let (node, head) = (task.address + THREAD_NODE, SIGNALS + 0x100 * index as u64);
+        machine.put(
+            task.address + member::TASK_LINKS,
+            next.address + member::TASK_LINKS,
+        );
+        machine.put(
+            next.address + member::TASK_LINKS + 8,
+            task.address + member::TASK_LINKS,
+        );
+        let (node, head) = (
+            task.address + member::THREAD_NODE,
+            SIGNALS + 0x100 * index as u64,
+        );
         for (from, to) in [(node, head), (head, node)] {
             machine.put(from, to);
             machine.put(to + 8, from);
         }
-        machine.put(task.address + STACK, task.stack);
-        machine.put_u32(task.address + PID, task.pid);
-        machine.put_u32(task.address + TGID, task.pid);
-        machine.write(task.address + COMM, task.comm.as_bytes());
+        machine.put(task.address + member::STACK, task.stack);
+        machine.put_u32(task.address + member::PID, task.pid);
+        machine.put_u32(task.address + member::TGID, task.pid);
+        machine.write(task.address + member::COMM, task.comm.as_bytes());
     }
-    machine.put_u32(KTHREAD.address + STATE, 1);
+    machine.put_u32(KTHREAD.address + member::STATE, 1);
 
     // What does not run: a kernel thread, and the idle task, whose outermost code is not marked.
-    for (task, returns_to) in [(&KTHREAD, "ret_from_fork_asm"), (&SWAPPER, "_stext")] {
-        let top = task.stack + THREAD_SIZE - 0x100;
-        machine.put(top, code(returns_to));
-        machine.put(top - 8, code("kthread"));
-        put_switch(&mut machine, task, top - 16 - 56);
+    put_module(&mut machine);
+    for (task, calls) in [
+        (
+            &KTHREAD,
+            vec![MODULE + 0x150, code("kthread"), code("ret_from_fork_asm")],
+        ),
+        (&SWAPPER, vec![code("kthread"), code("_stext")]),
+    ] {
+        let below = task.stack + THREAD_SIZE - 0x100;
+        for (index, ip) in calls.iter().enumerate() {
+            machine.put(below + 8 + 8 * index as u64, *ip);
+        }
+        put_switch(&mut machine, task, below - 56);
     }
 
     // A system call, interrupted, the handler on the IRQ stack.
@@ -284,11 +252,11 @@ pub(super) fn machine(mode: PagingMode) -> TestMachine {
     machine.put(IRQ_END - 8, regs - 8);
     machine.put(IRQ_END - 16, code("call_on_irqstack"));
 
-    machine.put(PER_CPU + CURRENT_TASK, READER.address);
-    machine.put(PER_CPU + HARDIRQ_STACK_PTR, IRQ_END - 8);
-    machine.put(PER_CPU + CPU_NUMBER, 0);
-    machine.put(PER_CPU + EXCEPTIONS, ENTRY_AREA + 0x7000);
-    machine.put(PER_CPU + IDLE_THREADS, SWAPPER.address);
+    machine.put(PER_CPU + percpu::CURRENT_TASK, READER.address);
+    machine.put(PER_CPU + percpu::HARDIRQ_STACK_PTR, IRQ_END - 8);
+    machine.put(PER_CPU + percpu::CPU_NUMBER, 0);
+    machine.put(PER_CPU + percpu::EXCEPTIONS, ENTRY_AREA + 0x7000);
+    machine.put(PER_CPU + percpu::IDLE_THREADS, SWAPPER.address);
     machine
 }
 
@@ -304,14 +272,32 @@ pub(super) fn registers() -> Registers {
 
 /// The core that QEMU writes.
 pub(super) fn core(mode: PagingMode) -> Vec<u8> {
-    let mut machine = machine(mode);
+    qemu(machine(mode))
+}
+
+/// The same of a machine that was changed.
+pub(super) fn qemu(machine: TestMachine) -> Vec<u8> {
+    with_cpu(machine, &registers(), 0)
+}
+
+/// The same with the CPU in user mode, whose page tables are the next.
+pub(super) fn user_mode() -> Vec<u8> {
+    let registers = Registers {
+        ip: 0x40_1000,
+        cs: 0x33,
+        ..Registers::default()
+    };
+    with_cpu(machine(PagingMode::FourLevel), &registers, 0x1000)
+}
+
+fn with_cpu(mut machine: TestMachine, registers: &Registers, cr3_flags: u64) -> Vec<u8> {
     let system = SystemRegisters {
-        cr3: machine.cr3(),
+        cr3: machine.cr3() | cr3_flags,
         cr4: machine.cr4(),
         gs_base: PER_CPU,
         ..SystemRegisters::default()
     };
-    machine.cpu(&registers(), Some(&system));
+    machine.cpu(registers, Some(&system));
     machine.core()
 }
 

@@ -49,7 +49,11 @@ impl TestMachine {
             notes: Vec::new(),
             system_notes: Vec::new(),
         };
+        // As with page-table isolation: the kernel's root on an even page, and behind it that of
+        // user mode, which maps nothing here.
+        machine.page();
         machine.root = machine.page();
+        machine.page();
         machine
     }
 

@@ -8,6 +8,7 @@ use std::{
 use super::{
     CoreDump,
     cpus::Cpu,
+    names::{frame_name, printable},
     tasks::Task,
     walk::{self, Walked},
 };
@@ -207,6 +208,7 @@ impl<'a> Report<'a> {
     }
 
     fn frames(&self, frames: &[Frame], out: &mut impl Write) -> io::Result<()> {
+        let core = self.core;
         writeln!(out, "Call Trace:")?;
         let mut open = None;
         for frame in frames {
@@ -218,50 +220,12 @@ impl<'a> Report<'a> {
                 open = Some(frame.stack);
             }
             let doubt = if frame.reliable { "" } else { "? " };
-            writeln!(out, "  {doubt}{}", self.name(frame))?;
+            writeln!(out, "  {doubt}{}", frame_name(core, frame))?;
         }
         match open {
             Some(open) => writeln!(out, " {}", markers(open).1),
             None => Ok(()),
         }
-    }
-
-    /// `symbol+0xoffset/0xsize [module]`, or what is known instead.
-    fn name(&self, frame: &Frame) -> String {
-        let core = self.core;
-        // The offset shown is that of the address itself; which function it is in is asked of the
-        // call.
-        let before = frame.ip.wrapping_sub(frame.lookup_address());
-        let address = frame.lookup_address();
-        let named = core
-            .kernel
-            .symbols
-            .name(core.kernel.link_address(address))
-            .filter(|named| {
-                let known_end = named.size != 0 && named.module.is_some();
-                known_end || core.kernel.is_image_text(address)
-            });
-        let module = core
-            .code
-            .modules
-            .iter()
-            .find(|module| module.text.holds(address));
-        let mut name = match named {
-            Some(named) => {
-                let offset = named.offset + before;
-                let size = match named.size {
-                    0 => String::new(),
-                    size => format!("/{size:#x}"),
-                };
-                format!("{}+{offset:#x}{size}", printable(named.name))
-            }
-            None => format!("{:#x}", frame.ip),
-        };
-        let of_symbol = named.and_then(|named| named.module);
-        if let Some(module) = of_symbol.or(module.map(|module| module.name.as_str())) {
-            name.push_str(&format!(" [{}]", printable(module)));
-        }
-        name
     }
 
     fn account(&self, out: &mut impl Write) -> io::Result<()> {
@@ -327,10 +291,4 @@ impl CoreDump {
 
 fn who(task: &Task) -> String {
     format!("PID {}  {}", task.pid, printable(&task.comm))
-}
-
-/// A name or text of the core without control characters, which would break lines or steer a
-/// terminal.
-fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), "_")
 }
