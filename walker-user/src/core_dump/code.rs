@@ -1,5 +1,7 @@
 //! Where a kernel in a core can execute, and its unwind tables.
 
+use std::cell::Cell;
+
 use super::{
     CoreError,
     kernel::CoreKernel,
@@ -30,6 +32,8 @@ pub(super) struct Code {
     pub tables: KernelTables,
     /// The modules that were loaded, if they can be listed.
     pub modules: Vec<Module>,
+    /// How many more of their functions may be kept.
+    pub(super) functions_left: Cell<usize>,
     /// What is not known, one line each.
     pub unknown: Vec<String>,
 }
@@ -44,7 +48,10 @@ pub(super) fn find(
     types: Option<(&Btf, &Offsets)>,
     irq_stack_has_link: bool,
 ) -> Result<Code, CoreError> {
-    let mut code = Code::default();
+    let mut code = Code {
+        functions_left: Cell::new(modules::MAX_FUNCTIONS),
+        ..Code::default()
+    };
     let text = kernel.text()?;
     code.tables.text.ranges.push(text);
     // The first idle task's outermost frames are in code that is given back after the start.

@@ -1,6 +1,8 @@
 //! The modules that were loaded: their names, where they are, their functions, and their unwind
 //! tables.
 
+use std::cell::{Cell, OnceCell};
+
 use super::{kernel::CoreKernel, symbols::until_zero, tasks::container};
 use crate::{
     btf::Btf,
@@ -17,6 +19,8 @@ const MAX_MODULES: usize = 4096;
 const NAME_BYTES: usize = 56;
 /// The most symbols of a module that are looked at; the largest have some ten thousands.
 const MAX_SYMBOLS: u64 = 1 << 17;
+/// The most functions of all modules that are kept.
+pub(super) const MAX_FUNCTIONS: usize = 4 << 20;
 /// Bytes of an `Elf64_Sym`.
 const SYMBOL_BYTES: usize = 24;
 /// The longest name of a symbol (`KSYM_NAME_LEN`).
@@ -33,6 +37,8 @@ pub(super) struct Module {
     pub(super) text: TextRange,
     /// Its symbols, if it has kept them.
     symbols: Option<SymbolTable>,
+    /// What [`Module::function`] has read of them.
+    functions: OnceCell<Vec<(u64, u32)>>,
 }
 
 /// A module's `struct mod_kallsyms`.
@@ -55,62 +61,87 @@ pub(super) struct Function {
 }
 
 impl Module {
-    /// The function that holds an address of its code.
-    pub(super) fn function(&self, kernel: &CoreKernel, address: u64) -> Option<Function> {
+    /// The function that holds an address of its code. The symbols are read the first time; `left`
+    /// is how many may still be kept, of all modules.
+    pub(super) fn function(
+        &self,
+        kernel: &CoreKernel,
+        address: u64,
+        left: &Cell<usize>,
+    ) -> Option<Function> {
         let table = self.symbols?;
-        let mut entries = vec![0; table.count.min(MAX_SYMBOLS) as usize * SYMBOL_BYTES];
-        kernel.memory.fill(table.entries, &mut entries).ok()?;
-        let (mut begin, mut end, mut named) = (0, self.text.end, None);
-        for entry in entries.as_chunks::<SYMBOL_BYTES>().0 {
-            let &[
-                n0,
-                n1,
-                n2,
-                n3,
-                _,
-                _,
-                s0,
-                s1,
-                v0,
-                v1,
-                v2,
-                v3,
-                v4,
-                v5,
-                v6,
-                v7,
-                ..,
-            ] = entry;
-            let name = u32::from_le_bytes([n0, n1, n2, n3]);
-            let is_defined = [s0, s1] != [0, 0];
-            let value = u64::from_le_bytes([v0, v1, v2, v3, v4, v5, v6, v7]);
-            if !is_defined || name == 0 || !self.text.holds(value) {
-                continue;
-            }
-            if value > address {
-                end = end.min(value);
-            } else if value > begin {
-                (begin, named) = (value, Some(name));
-            }
-        }
-        let mut name = [0; SYMBOL_NAME_BYTES];
-        let at = table.names.wrapping_add(named?.into());
-        // The page after that of the name need not be mapped.
-        let length = SYMBOL_NAME_BYTES.min(4096 - (at % 4096) as usize);
-        kernel.memory.fill(at, &mut name[..length]).ok()?;
-        let rest = kernel
-            .memory
-            .fill(at.wrapping_add(length as u64), &mut name[length..]);
-        let name = match rest {
-            Ok(()) => &name[..],
-            Err(_) => &name[..length],
-        };
+        let functions = self.functions.get_or_init(|| {
+            self.read_functions(kernel, &table, left)
+                .unwrap_or_default()
+        });
+        let after = functions.partition_point(|(begin, _)| *begin <= address);
+        let (begin, name) = functions.get(after.checked_sub(1)?)?;
+        let end = functions.get(after).map_or(self.text.end, |next| next.0);
         Some(Function {
-            name: String::from_utf8_lossy(until_zero(name)).into_owned(),
+            name: name_at(kernel, table.names.wrapping_add((*name).into()))?,
             offset: address - begin,
             size: end - begin,
         })
     }
+
+    /// Where functions begin, sorted, and where their names are among the names.
+    fn read_functions(
+        &self,
+        kernel: &CoreKernel,
+        table: &SymbolTable,
+        left: &Cell<usize>,
+    ) -> Option<Vec<(u64, u32)>> {
+        let mut entries = vec![0; table.count.min(MAX_SYMBOLS) as usize * SYMBOL_BYTES];
+        kernel.memory.fill(table.entries, &mut entries).ok()?;
+        let mut functions: Vec<(u64, u32)> = entries
+            .as_chunks::<SYMBOL_BYTES>()
+            .0
+            .iter()
+            .filter_map(|entry| {
+                let &[
+                    n0,
+                    n1,
+                    n2,
+                    n3,
+                    _,
+                    _,
+                    s0,
+                    s1,
+                    v0,
+                    v1,
+                    v2,
+                    v3,
+                    v4,
+                    v5,
+                    v6,
+                    v7,
+                    ..,
+                ] = entry;
+                let name = u32::from_le_bytes([n0, n1, n2, n3]);
+                let value = u64::from_le_bytes([v0, v1, v2, v3, v4, v5, v6, v7]);
+                let is_function = [s0, s1] != [0, 0] && name != 0 && self.text.holds(value);
+                is_function.then_some((value, name))
+            })
+            .collect();
+        functions.sort_unstable();
+        functions.dedup_by_key(|(begin, _)| *begin);
+        functions.shrink_to_fit();
+        left.set(left.get().checked_sub(functions.len())?);
+        Some(functions)
+    }
+}
+
+/// The name at an address.
+fn name_at(kernel: &CoreKernel, at: u64) -> Option<String> {
+    let mut name = [0; SYMBOL_NAME_BYTES];
+    // The page after that of the name need not be mapped.
+    let first = SYMBOL_NAME_BYTES.min(4096 - (at % 4096) as usize);
+    kernel.memory.fill(at, &mut name[..first]).ok()?;
+    let rest = kernel
+        .memory
+        .fill(at.wrapping_add(first as u64), &mut name[first..]);
+    let length = if rest.is_ok() { name.len() } else { first };
+    Some(String::from_utf8_lossy(until_zero(&name[..length])).into_owned())
 }
 
 /// Where `struct module` has what is wanted, in bytes.
@@ -214,6 +245,7 @@ fn read(kernel: &CoreKernel, layout: &Layout, address: u64) -> Option<Module> {
         symbols: layout
             .symbols
             .and_then(|layout| symbols(kernel, &layout, address)),
+        functions: OnceCell::new(),
     })
 }
 

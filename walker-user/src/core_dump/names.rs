@@ -29,7 +29,7 @@ pub(super) fn frame_name(core: &CoreDump, frame: &Frame) -> String {
     let Some(module) = module else {
         return format!("{:#x}", frame.ip);
     };
-    match module.function(&core.kernel, address) {
+    match module.function(&core.kernel, address, &core.code.functions_left) {
         Some(function) => {
             let offset = function.offset + before;
             with_offset(&function.name, offset, function.size, Some(&module.name))

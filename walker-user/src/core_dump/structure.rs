@@ -19,8 +19,9 @@ use super::{
 const SPAN: u64 = 16 << 10;
 /// The most tasks on which a guess is proved.
 const MAX_PROVED: usize = 256;
-/// The most processes of a list.
-const MAX_RING: usize = 1 << 20;
+/// The most links of all lists that are followed; a guess that is wrong ends within a few, unless
+/// the core was made to mislead.
+const MAX_LINKS: usize = 4 << 20;
 /// `THREAD_SIZE` of 32-bit kernels in all versions (`page_32_types.h`).
 const THREAD_SIZE_32: u64 = 8 << 10;
 /// Where the thread list can be, in words behind `group_leader`.
@@ -135,9 +136,15 @@ pub(super) fn discover(
                 .all(|index| init.word(offset + index * word) == Some(init_task))
         })
         .ok_or(CoreError::Structure("the parents of init_task"))?;
+    let mut links = MAX_LINKS;
     let (tasks, ring) = init
         .offsets()
-        .filter_map(|offset| Some((offset, ring(kernel, &init, offset, comm, stack)?)))
+        .filter_map(|offset| {
+            Some((
+                offset,
+                ring(kernel, &init, offset, comm, stack, &mut links)?,
+            ))
+        })
         .max_by_key(|(_, ring)| ring.len())
         .ok_or(CoreError::Structure("the list of all tasks"))?;
     let others: Vec<Raw> = ring
@@ -155,7 +162,7 @@ pub(super) fn discover(
         .find(|offset| {
             others
                 .iter()
-                .all(|leader| is_thread_list(kernel, leader, *offset, pid + 4))
+                .all(|leader| is_thread_list(kernel, leader, *offset, pid + 4, &mut links))
         })
         .ok_or(CoreError::Structure("the lists of threads"))?;
     let (sp, switch) = init
@@ -183,12 +190,20 @@ pub(super) fn discover(
 
 /// The tasks of a list through the links at `offset`, without `init`, if it is one: every link is
 /// in something that has a name and a stack, leads back, and the last leads to `init` again.
-fn ring(kernel: &CoreKernel, init: &Raw, offset: u64, comm: u64, stack: u64) -> Option<Vec<u64>> {
+fn ring(
+    kernel: &CoreKernel,
+    init: &Raw,
+    offset: u64,
+    comm: u64,
+    stack: u64,
+    links: &mut usize,
+) -> Option<Vec<u64>> {
     let word = kernel.word();
     let mut found = Vec::new();
     let mut before = container(init.address, offset.wrapping_neg(), word);
     let mut next = init.word(offset)?;
     while container(next, offset, word) != init.address {
+        *links = links.checked_sub(1)?;
         let address = container(next, offset, word);
         // Something that is no list of tasks is told by its first link: not all of it is read.
         let name = kernel_name(kernel, address.wrapping_add(comm));
@@ -196,7 +211,7 @@ fn ring(kernel: &CoreKernel, init: &Raw, offset: u64, comm: u64, stack: u64) -> 
         let back = kernel.word_at(next.wrapping_add(word.bytes())).ok()?;
         // A process that has ended has given its stack back.
         let is_task = name && its_stack.is_multiple_of(THREAD_SIZE_32);
-        if !is_task || back != before || found.len() >= MAX_RING {
+        if !is_task || back != before {
             return None;
         }
         found.push(address);
@@ -232,7 +247,13 @@ fn are_pids(init: &Raw, others: &[Raw], offset: u64) -> bool {
 
 /// Whether the links at `offset` are those of a process's threads: the list goes round, all its
 /// links but one, the head, are in threads of this process.
-fn is_thread_list(kernel: &CoreKernel, leader: &Raw, offset: u64, tgid: u64) -> bool {
+fn is_thread_list(
+    kernel: &CoreKernel,
+    leader: &Raw,
+    offset: u64,
+    tgid: u64,
+    links: &mut usize,
+) -> bool {
     let word = kernel.word();
     let group = leader.u32(tgid);
     let mut heads = 0;
@@ -241,7 +262,8 @@ fn is_thread_list(kernel: &CoreKernel, leader: &Raw, offset: u64, tgid: u64) -> 
     };
     // Garbage can lead round in a circle without the leader.
     let mut seen = HashSet::new();
-    while seen.len() < MAX_RING && seen.insert(next) {
+    while *links > 0 && seen.insert(next) {
+        *links -= 1;
         let address = container(next, offset, word);
         if address == leader.address {
             return heads == 1;

@@ -9,7 +9,7 @@ use crate::{
     unwind::{
         Frame, StopReason,
         kernel::{KernelTables, Origin, walk_from},
-        memory::{SampleMemory, Segment},
+        memory::{MAX_SEGMENTS, SampleMemory, Segment},
     },
 };
 
@@ -91,6 +91,7 @@ fn walk(
         .iter()
         .chain(percpu)
         .filter(|stack| stack.kind != StackKind::Unknown)
+        .take(MAX_SEGMENTS)
         .map(|stack| (stack.begin, copy(kernel, stack)))
         .collect();
     let mut memory = SampleMemory::new();
