@@ -93,6 +93,15 @@ pub(super) fn walk(
             return StopReason::NoProgress { sp: bp };
         }
         budget -= 1;
+        let target = decode(bp, word).unwrap_or(bp);
+        let on_entry = frames
+            .last()
+            .is_some_and(|frame| frame.stack == StackKind::Entry);
+        if on_entry && cursor.kind_at(target) != StackKind::Entry {
+            // Only the code that enters from user mode, and leaves for it, is on this stack, with
+            // user mode's own frame pointer, which may be made to point anywhere.
+            return StopReason::UserMode;
+        }
         let result = match decode(bp, word) {
             Some(regs) => step_regs(cursor, regs, above),
             None => step_call(cursor, bp, above),

@@ -19,6 +19,7 @@ const THREAD_SIZE: u64 = 0x2000;
 const TASK: u64 = 0xc180_0000;
 const HARDIRQ: u64 = 0xc200_0000;
 const SOFTIRQ: u64 = 0xc200_8000;
+const ENTRY: u64 = 0xff80_2000;
 const DOUBLEFAULT: u64 = 0xff80_8000;
 
 /// Bytes of `struct pt_regs`.
@@ -76,7 +77,7 @@ impl Machine {
 
     fn walk(&self, registers: &Registers, origin: Origin) -> (Vec<Frame>, StopReason) {
         let pointers = x86_32::CpuPointers {
-            entry_stack: None,
+            entry_stack: Some(ENTRY),
             hardirq_stack_ptr: Some(HARDIRQ),
             softirq_stack_ptr: Some(SOFTIRQ),
             doublefault: Some(x86_32::DoubleFault {
@@ -310,4 +311,26 @@ fn a_task_that_was_switched_away_from_begins_with_a_return_address() {
     assert_eq!((frames.len(), stop), (3, StopReason::UserMode));
     assert_eq!(frames[0].source, FrameSource::Switch);
     assert_eq!(frames[0].lookup_address(), code(3) - 1);
+}
+
+#[test]
+fn the_entry_stack_is_the_end_whatever_user_mode_had_in_its_frame_pointer() {
+    let mut machine = Machine::default();
+    let task_bp = machine.system_call();
+    // Like that of a frame on the task's stack, or nowhere.
+    for bp in [task_bp, encoded(USER_REGS), 0xffff_fff7, 0] {
+        let (frames, stop) = machine.interrupted(code(3), ENTRY + 0xf00, bp);
+        assert_eq!(
+            shown(&frames),
+            [(code(3), StackKind::Entry, true)],
+            "{bp:#x}"
+        );
+        assert_eq!(stop, StopReason::UserMode);
+    }
+    // What the entry code itself called there, with its registers below the stack's end.
+    let regs = ENTRY + 0x1000 - REGS;
+    machine.regs(regs, 0xb7f0_1559, USER_CS, 0xbf80_0000, USER_BP);
+    machine.frame(regs - 0x20, encoded(regs), code(4));
+    let (frames, stop) = machine.interrupted(code(5), regs - 0x40, regs - 0x20);
+    assert_eq!((frames.len(), stop), (2, StopReason::UserMode));
 }
