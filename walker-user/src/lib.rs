@@ -2,7 +2,7 @@
 //!
 //! The layers point one way: [`capture`] → [`classify`] → [`unwind`] → [`aggregate`] →
 //! [`symbolize`] → [`profile`] → [`output`]. [`kernel`] and [`btf`] hold what is known of the
-//! kernel that is sampled. See `ARCHITECTURE.md` for the path of one sample.
+//! kernel that is sampled; [`core_dump`] walks the dump of one. See `ARCHITECTURE.md` for the path of one sample.
 
 // What tests and benches share names this crate as an outsider does.
 #[cfg(test)]
@@ -13,6 +13,7 @@ pub mod btf;
 pub mod capture;
 pub mod classify;
 pub mod cli;
+pub mod core_dump;
 pub mod elf;
 pub mod interrupts;
 pub mod kernel;

@@ -9,6 +9,8 @@
     reason = "a failed call in the helpers of a test is a failed test"
 )]
 
+#[path = "cli/core.rs"]
+mod core_dumps;
 mod support;
 
 use std::{

@@ -27,7 +27,7 @@ mod kernel_tests;
 mod query;
 mod raw;
 #[cfg(test)]
-mod test_blob;
+pub(crate) mod test_blob;
 #[cfg(test)]
 mod tests;
 mod tracepoint;

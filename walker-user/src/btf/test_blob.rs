@@ -3,29 +3,29 @@
 //! Writes what it is told, valid or not: forged blobs are half of what is tested.
 
 /// A blob under construction. Every `add…` returns the new type's id.
-pub(super) struct Blob {
+pub(crate) struct Blob {
     types: Vec<u8>,
     strings: Vec<u8>,
     count: u32,
 }
 
 /// A member of a struct: name, type id and the offset word (bits, or width and bits).
-pub(super) type Line<'a> = (&'a str, u32, u32);
+pub(crate) type Line<'a> = (&'a str, u32, u32);
 
-pub(super) const PTR: u8 = 2;
-pub(super) const STRUCT: u8 = 4;
-pub(super) const UNION: u8 = 5;
-pub(super) const FWD: u8 = 7;
-pub(super) const TYPEDEF: u8 = 8;
-pub(super) const VOLATILE: u8 = 9;
-pub(super) const CONST: u8 = 10;
-pub(super) const RESTRICT: u8 = 11;
-pub(super) const FUNC: u8 = 12;
-pub(super) const FLOAT: u8 = 16;
-pub(super) const TYPE_TAG: u8 = 18;
+pub(crate) const PTR: u8 = 2;
+pub(crate) const STRUCT: u8 = 4;
+pub(crate) const UNION: u8 = 5;
+pub(crate) const FWD: u8 = 7;
+pub(crate) const TYPEDEF: u8 = 8;
+pub(crate) const VOLATILE: u8 = 9;
+pub(crate) const CONST: u8 = 10;
+pub(crate) const RESTRICT: u8 = 11;
+pub(crate) const FUNC: u8 = 12;
+pub(crate) const FLOAT: u8 = 16;
+pub(crate) const TYPE_TAG: u8 = 18;
 
 impl Blob {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             types: Vec::new(),
             strings: vec![0],
@@ -34,12 +34,12 @@ impl Blob {
     }
 
     /// The id the next type will get, for types that refer to themselves.
-    pub(super) fn next_id(&self) -> u32 {
+    pub(crate) fn next_id(&self) -> u32 {
         self.count + 1
     }
 
     /// Any type: kind number, name, the info word's vlen and flag, size or type id, what follows.
-    pub(super) fn add_any(
+    pub(crate) fn add_any(
         &mut self,
         kind: u8,
         name: &str,
@@ -57,22 +57,22 @@ impl Blob {
     }
 
     /// A type without elements: pointer, typedef, qualifier, float, tag, …
-    pub(super) fn add(&mut self, kind: u8, name: &str, size_or_type: u32) -> u32 {
+    pub(crate) fn add(&mut self, kind: u8, name: &str, size_or_type: u32) -> u32 {
         self.add_any(kind, name, (0, false), size_or_type, &[])
     }
 
     /// An integer of `size` bytes whose value has `bits` bits from bit `first` on.
-    pub(super) fn add_int(&mut self, name: &str, size: u32, first: u8, bits: u8) -> u32 {
+    pub(crate) fn add_int(&mut self, name: &str, size: u32, first: u8, bits: u8) -> u32 {
         let encoding = u32::from_le_bytes([bits, 0, first, 0]);
         self.add_any(1, name, (0, false), size, &[encoding])
     }
 
-    pub(super) fn add_array(&mut self, element: u32, count: u32) -> u32 {
+    pub(crate) fn add_array(&mut self, element: u32, count: u32) -> u32 {
         self.add_any(3, "", (0, false), 0, &[element, element, count])
     }
 
     /// A struct or union whose offsets are plain.
-    pub(super) fn add_struct(
+    pub(crate) fn add_struct(
         &mut self,
         kind: u8,
         name: &str,
@@ -83,7 +83,7 @@ impl Blob {
     }
 
     /// A struct or union; with `flag`, offset words are `width << 24 | bits`.
-    pub(super) fn add_struct_with(
+    pub(crate) fn add_struct_with(
         &mut self,
         kind: u8,
         name: &str,
@@ -98,7 +98,7 @@ impl Blob {
         self.add_any(kind, name, (len_of(lines), flag), size, &tail)
     }
 
-    pub(super) fn add_enum(&mut self, name: &str, signed: bool, values: &[(&str, u32)]) -> u32 {
+    pub(crate) fn add_enum(&mut self, name: &str, signed: bool, values: &[(&str, u32)]) -> u32 {
         let tail: Vec<u32> = values
             .iter()
             .flat_map(|&(name, value)| [self.string(name), value])
@@ -106,7 +106,7 @@ impl Blob {
         self.add_any(6, name, (len_of(values), signed), 4, &tail)
     }
 
-    pub(super) fn add_enum64(&mut self, name: &str, signed: bool, values: &[(&str, u64)]) -> u32 {
+    pub(crate) fn add_enum64(&mut self, name: &str, signed: bool, values: &[(&str, u64)]) -> u32 {
         let tail: Vec<u32> = values
             .iter()
             .flat_map(|&(name, value)| {
@@ -117,7 +117,7 @@ impl Blob {
         self.add_any(19, name, (len_of(values), signed), 8, &tail)
     }
 
-    pub(super) fn add_function_proto(&mut self, returns: u32, parameters: &[(&str, u32)]) -> u32 {
+    pub(crate) fn add_function_proto(&mut self, returns: u32, parameters: &[(&str, u32)]) -> u32 {
         let tail: Vec<u32> = parameters
             .iter()
             .flat_map(|&(name, type_id)| [self.string(name), type_id])
@@ -125,12 +125,12 @@ impl Blob {
         self.add_any(13, "", (len_of(parameters), false), returns, &tail)
     }
 
-    pub(super) fn add_variable(&mut self, name: &str, type_id: u32) -> u32 {
+    pub(crate) fn add_variable(&mut self, name: &str, type_id: u32) -> u32 {
         self.add_any(14, name, (0, false), type_id, &[1])
     }
 
     /// A section: type id, offset and size of each variable.
-    pub(super) fn add_section(&mut self, name: &str, variables: &[[u32; 3]]) -> u32 {
+    pub(crate) fn add_section(&mut self, name: &str, variables: &[[u32; 3]]) -> u32 {
         self.add_any(
             15,
             name,
@@ -140,12 +140,12 @@ impl Blob {
         )
     }
 
-    pub(super) fn add_decl_tag(&mut self, name: &str, target: u32) -> u32 {
+    pub(crate) fn add_decl_tag(&mut self, name: &str, target: u32) -> u32 {
         self.add_any(17, name, (0, false), target, &[u32::MAX])
     }
 
     /// The blob, with a header in front.
-    pub(super) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> Vec<u8> {
         let type_len = u32::try_from(self.types.len()).expect("a small blob");
         let string_len = u32::try_from(self.strings.len()).expect("a small blob");
         let mut blob = vec![0x9f, 0xeb, 1, 0];

@@ -3,6 +3,7 @@
 //! Exit status: 0 for success, 1 for a check that failed (`verify` with disagreements, `doctor`
 //! with something missing), 2 for an error. `record -- CMD` passes on the status of CMD.
 
+mod core;
 mod doctor;
 mod event_args;
 mod output_file;
@@ -55,6 +56,15 @@ Examples:
   sudo stackwalk verify -a -d 10          the whole system for ten seconds
   sudo stackwalk verify -a -d 10 --json   the same as one JSON object")]
     Verify(verify::VerifyArgs),
+    /// Show the stacks of all CPUs and tasks in the dump of a kernel's memory.
+    #[command(after_help = "\
+DUMP is an ELF core as kdump and QEMU's `dump-guest-memory` write it, of x86_64 or i386.
+
+Examples:
+  stackwalk core vmcore --symbols System.map                    all CPUs, then all tasks
+  stackwalk core vmcore --symbols vmlinux --cpus                what the CPUs were doing
+  stackwalk core vmcore --symbols System.map --tasks --pid 1    one process, with its threads")]
+    Core(core::CoreArgs),
     /// Show the stacks of every CPU: kind, range, size.
     Stacks,
     /// Say what this kernel and this user allow, what is missing, and what to do.
@@ -147,6 +157,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Record(args) => record::record(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Core(args) => core::core(&args),
         Command::Stacks => stacks::stacks(),
         Command::Doctor => doctor::doctor(),
     };

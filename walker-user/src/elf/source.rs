@@ -44,6 +44,16 @@ impl Source for [u8] {
     }
 }
 
+impl Source for Vec<u8> {
+    fn size(&self) -> io::Result<u64> {
+        self.as_slice().size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.as_slice().read_at(offset, buffer)
+    }
+}
+
 /// Reads `len` bytes that have to be within the file, so that no more memory is taken than there
 /// are bytes.
 pub(super) fn read(

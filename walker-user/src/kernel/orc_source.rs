@@ -315,7 +315,11 @@ pub fn of_modules(
     (tables, unreadable)
 }
 
-fn of_module(
+/// The table of the module whose `struct module` is at `module`; `None` if it has none.
+///
+/// # Errors
+/// If it cannot be read or is no table.
+pub fn of_module(
     memory: &mut impl KernelMemory,
     offsets: ModuleOrc,
     format: OrcFormat,

@@ -152,7 +152,11 @@ fn percpu_base(
     }
 }
 
-fn table_at(
+/// The table of the CPU whose per-CPU area begins at `base`.
+///
+/// # Errors
+/// If the pointers to its stacks cannot be read or make no sense.
+pub fn table_at(
     memory: &mut impl KernelMemory,
     offsets: &Offsets,
     cpu: u32,

@@ -6,7 +6,7 @@
 use walker_common::StackKind;
 
 use super::{StopReason, memory::SampleMemory};
-use crate::classify::{StackError, StackInfo, StackSet, VisitMask};
+use crate::classify::{Memory as _, StackError, StackInfo, StackSet, VisitMask};
 
 /// Offset of `ip` in `struct pt_regs`, where the part that `iret` uses begins.
 pub(super) const PT_REGS_IP: u64 = 16 * 8;
@@ -131,7 +131,14 @@ impl<'a> StackCursor<'a> {
         })
     }
 
-    /// Reads a word of a stack that was entered before, such as a saved register.
+    /// Reads a word of the size of these stacks' words, of a stack that was entered before.
+    pub(super) fn captured_word(&self, address: u64) -> Result<u64, StopReason> {
+        self.memory
+            .read_word(address, self.stacks.word)
+            .ok_or(StopReason::MissingBytes { address })
+    }
+
+    /// Reads a 64-bit word of a stack that was entered before, such as a saved register.
     #[inline]
     pub(super) fn captured(&self, address: u64) -> Result<u64, StopReason> {
         self.memory

@@ -106,14 +106,19 @@ pub fn walk(
             registers = returned.registers();
             (&registers, FrameSource::Caller)
         }
+        WalkStart::SwitchedOut(returned) => {
+            registers = returned.registers();
+            (&registers, FrameSource::Switch)
+        }
     };
     memory.warm();
+    let word = stacks.word.bytes() as usize;
     let words: usize = memory
         .segments()
         .iter()
-        .map(|segment| segment.bytes.len() / 8)
+        .map(|segment| segment.bytes.len() / word)
         .sum();
-    let cursor = match StackCursor::new(stacks, memory, event.sp) {
+    let mut cursor = match StackCursor::new(stacks, memory, event.sp) {
         Ok(cursor) => cursor,
         Err(stop) => {
             frames.push(first_frame(event, source, StackKind::Unknown));
@@ -122,16 +127,29 @@ pub fn walk(
     };
     frames.push(first_frame(event, source, cursor.kind_at(event.sp)));
     if tables.orc.is_empty() {
-        return frame_pointer::walk(event, cursor, &tables.text, words, frames);
+        let stop = frame_pointer::walk(event, &mut cursor, &tables.text, words, frames);
+        scan_the_rest(stop, &cursor, event, &tables.text, frames);
+        return stop;
     }
     let mut state = OrcState::new(event, source == FrameSource::Ip, cursor);
     let stop = walk_orc(tables, &mut state, words, frames);
+    scan_the_rest(stop, &state.cursor, event, &tables.text, frames);
+    stop
+}
+
+/// Adds what a scan finds, if the walk could not be finished.
+fn scan_the_rest(
+    stop: StopReason,
+    cursor: &StackCursor<'_>,
+    event: &Registers,
+    text: &TextMap,
+    frames: &mut Vec<Frame>,
+) {
     if !stop.is_complete() {
         // From the last frame that was found: what the failed step made of sp is worth nothing.
         let sp = frames.last().map_or(event.sp, |frame| frame.sp);
-        scan(&state.cursor, sp, &tables.text, frames);
+        scan(cursor, sp, text, frames);
     }
-    stop
 }
 
 fn first_frame(event: &Registers, source: FrameSource, stack: StackKind) -> Frame {

@@ -1,8 +1,11 @@
 //! Read access to the stack bytes of one sample. Nothing else can be read during a walk.
 
-use walker_common::wire::MAX_SEGMENTS;
+use walker_common::StackKind;
 
 use crate::classify::{Memory, WordSize};
+
+/// The most segments: one for each kind of stack. A record of a sample has fewer.
+pub const MAX_SEGMENTS: usize = StackKind::ALL.len();
 
 /// Bytes that a CPU reads from memory together.
 const CACHE_LINE: usize = 64;
@@ -39,8 +42,8 @@ impl<'a> SampleMemory<'a> {
         Self::default()
     }
 
-    /// Adds a segment. Those past [`MAX_SEGMENTS`] are dropped, which a well-formed record
-    /// cannot have.
+    /// Adds a segment. Those past [`MAX_SEGMENTS`] are dropped, which no context with one stack
+    /// of each kind has.
     pub fn push(&mut self, segment: Segment<'a>) {
         if let Some(slot) = self.segments.get_mut(self.used) {
             *slot = segment;

@@ -26,6 +26,8 @@ use walker_common::StackKind;
 pub enum FrameSource {
     /// The instruction pointer of the event itself.
     Ip,
+    /// The return address of the switch away from a task that does not run.
+    Switch,
     /// A return address found by an ORC entry.
     Orc,
     /// The interrupted address in registers that an ORC entry found on the stack.
@@ -63,6 +65,7 @@ impl FrameSource {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ip => "ip",
+            Self::Switch => "switch",
             Self::Orc => "orc",
             Self::OrcRegs => "orc-regs",
             Self::FramePointer => "frame-pointer",

@@ -37,6 +37,8 @@ pub enum WalkStart<'a> {
     Interrupted(&'a Registers),
     /// In a function that has called another: where that returns to.
     Returned(Returned),
+    /// In the function in which a task that does not run was switched away from.
+    SwitchedOut(Returned),
 }
 
 /// The state of a function after a call returns to it.
@@ -131,7 +133,8 @@ impl Returned {
     }
 
     /// As registers, of which no other is known.
-    pub(super) fn registers(&self) -> Registers {
+    #[must_use]
+    pub fn registers(&self) -> Registers {
         Registers {
             ip: self.ip,
             sp: self.sp,

@@ -2,6 +2,7 @@
 //! that capture them.
 
 mod bounds;
+mod fred;
 mod image;
 mod lookup;
 mod regressions;

@@ -132,12 +132,13 @@ fn an_interrupt_in_the_switching_code_itself() {
 }
 
 #[test]
-fn nmi_and_debug_to_irq_to_task_to_user() {
+fn every_exception_stack_to_irq_to_task_to_user() {
     for kind in [
         StackKind::Nmi,
         StackKind::Debug,
         StackKind::MachineCheck,
         StackKind::Vc,
+        StackKind::Vc2,
         StackKind::DoubleFault,
     ] {
         let mut kernel = system_call();

@@ -3,6 +3,7 @@
 mod chains;
 mod crossing;
 mod frame_pointer;
+mod fred;
 mod machine;
 mod properties;
 mod rules;
@@ -10,3 +11,4 @@ mod scans;
 mod starts;
 mod stops;
 mod thunks;
+mod x86_32;

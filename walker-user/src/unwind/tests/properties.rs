@@ -11,7 +11,7 @@ use crate::{
     unwind::{
         Frame, FrameSource, StopReason,
         kernel::{KernelTables, TextMap, TextRange, walk},
-        memory::{SampleMemory, Segment},
+        memory::{MAX_SEGMENTS, SampleMemory, Segment},
         orc::{OrcEntry, OrcFormat, OrcKind, OrcRegister, OrcTable, RAW_ENTRY_BYTES},
         start::WalkStart,
     },
@@ -249,6 +249,7 @@ struct Input {
     task: Option<KnownStack>,
     percpu: Vec<KnownStack>,
     segments: Vec<(u64, Vec<u8>)>,
+    word: WordSize,
     /// Whether the stacks are as on a machine.
     honest: bool,
 }
@@ -276,6 +277,7 @@ fn input() -> impl Strategy<Value = Input> {
                 task,
                 percpu,
                 segments,
+                word: WordSize::Eight,
                 honest,
             },
         )
@@ -293,7 +295,7 @@ impl Input {
         let stacks = StackSet {
             task: self.task,
             percpu: &self.percpu,
-            word: WordSize::Eight,
+            word: self.word,
         };
         walk(
             &self.tables,
@@ -305,8 +307,9 @@ impl Input {
     }
 
     fn words(&self) -> usize {
-        let used = self.segments.iter().take(walker_common::wire::MAX_SEGMENTS);
-        used.map(|(_, bytes)| bytes.len() / 8).sum()
+        let used = self.segments.iter().take(MAX_SEGMENTS);
+        let word = self.word.bytes() as usize;
+        used.map(|(_, bytes)| bytes.len() / word).sum()
     }
 }
 
@@ -327,7 +330,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_walk_ends_within_its_bounds(input in input()) {
+    fn every_walk_ends_within_its_bounds(
+        mut input in input(),
+        word in prop_oneof![4 => Just(WordSize::Eight), 1 => Just(WordSize::Four)],
+    ) {
+        input.word = word;
         let mut frames = Vec::new();
         let stop = input.walk(&mut frames);
         if input.event.is_user_mode() {
