@@ -9,10 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{
     build_ebpf::{self, Checked},
+    guest::suite,
     live::{LIVE, TestTargets},
     process,
     report::{Outcome, Report, counts},
@@ -32,6 +33,18 @@ pub(crate) struct TestArgs {
     /// Leave out formatting, clippy, documentation and licences
     #[arg(long)]
     skip_lints: bool,
+    /// Which kernels to run the live tests on
+    #[arg(long, value_enum, default_value_t = Kernels::Host)]
+    kernels: Kernels,
+}
+
+/// Kernels to test on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kernels {
+    /// The one that runs
+    Host,
+    /// That one, then Debian's 6.1 and 6.12 in emulated machines
+    All,
 }
 
 /// Everything but the BPF programs, which run in no test of their own: the live tests load them.
@@ -71,9 +84,24 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> anyhow::Result<Exit
         live_tests(workspace, targets.live, args.require_live, &mut live)
     });
     total.add(&live);
+    let mut guests = Vec::new();
+    if args.kernels == Kernels::All {
+        for (kernel, step) in suite::KERNELS {
+            let mut guest = Tally::default();
+            report.step(step, || suite::live_tests(workspace, kernel, &mut guest));
+            guests.push((kernel, guest));
+        }
+    }
 
     report.print_table();
     println!("{}", live_line(&live));
+    for (kernel, guest) in guests {
+        println!("{}", guest_line(kernel, &guest));
+        total.add(&Tally {
+            skipped: 0,
+            ..guest
+        });
+    }
     // The very last line: whoever runs this reads it.
     println!("{}", counts(&total));
     Ok(if report.failed() {
@@ -248,6 +276,16 @@ fn live_line(live: &Tally) -> String {
     )
 }
 
+/// What is skipped in a guest is run on the host. So it is counted here alone, and is no failure
+/// where all live tests are required.
+fn guest_line(kernel: &str, tests: &Tally) -> String {
+    format!(
+        "live tests on {kernel}: {}{}",
+        counts(tests),
+        reasons(tests)
+    )
+}
+
 /// Why tests were skipped, in brackets; nothing if none was.
 fn reasons(tally: &Tally) -> String {
     if tally.skipped == 0 {
@@ -352,6 +390,17 @@ mod tests {
         assert_eq!(
             live_line(&live),
             "live tests: 4 ran, 2 skipped (needs root)"
+        );
+    }
+
+    #[test]
+    fn the_line_of_a_guest_has_its_own_counts() {
+        let mut guest = Tally::default();
+        guest.line("test a ... ignored (no compiler)");
+        guest.line("test result: ok. 4 passed; 0 failed; 1 ignored; 0 measured");
+        assert_eq!(
+            guest_line("6.1", &guest),
+            "live tests on 6.1: 4 passed, 0 failed, 1 skipped (no compiler)"
         );
     }
 

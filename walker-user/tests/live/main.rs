@@ -2,6 +2,8 @@
 //!
 //! They need root and a kernel that stackwalk supports. Each measures the whole machine, so they
 //! run one after the other whatever is asked for. Without root every test is ignored, and says so.
+//! In a guest of `cargo xtask guest` there are no compilers, so those that build the programs they
+//! sample are ignored there; the tests of [`guest`] run nowhere else.
 //!
 //! A test gets its figures through the library ([`capture`]) and looks at what a user sees through
 //! the built binary ([`support`]). What is sampled is made here: [`load`] keeps the machine busy
@@ -17,6 +19,7 @@ mod containers;
 mod corpus;
 mod counters;
 mod files;
+mod guest;
 mod helper;
 mod hotplug;
 mod kernel;
@@ -41,6 +44,9 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 /// A live test: it panics if something is wrong, and may find that this machine cannot do it.
 type Test = (&'static str, fn() -> Completion);
+
+/// Why a test is not run in a guest.
+const BUILDS: &str = "builds the programs it samples, and guests have no compilers";
 
 /// One entry of a module's list of tests; the name is that of the function.
 macro_rules! test {
@@ -74,34 +80,51 @@ fn main() -> ExitCode {
     if !root {
         eprintln!("live tests: all are ignored, because they need root: run them with sudo");
     }
-    let trials = [
+    let mut tests: Vec<(Test, Option<&str>)> = Vec::new();
+    let mut add = |list: &[Test], ignored: Option<&'static str>| {
+        tests.extend(list.iter().map(|test| (*test, ignored)));
+    };
+    let everywhere = [
         kernel::TESTS,
         counters::TESTS,
         walks::TESTS,
-        user::TESTS,
-        processes::TESTS,
-        files::TESTS,
-        containers::TESTS,
-        sides::TESTS,
+        processes::TESTS_OF_HELPERS,
         targets::TESTS,
         output::TESTS,
         lifecycle::TESTS,
         mistakes::TESTS,
         hotplug::TESTS,
+    ];
+    let of_built_programs = [
+        user::TESTS,
+        processes::TESTS,
+        files::TESTS,
+        containers::TESTS,
+        sides::TESTS,
         side_band::TESTS,
-    ]
-    .concat()
-    .into_iter()
-    .map(|(name, test)| {
-        let name = name.trim_start_matches("live::");
-        Trial::ignorable_test(name, move || {
-            Ok(if root {
-                test()
-            } else {
-                Completion::ignored_with("needs root")
+    ];
+    let ignored = guest::here().then_some(BUILDS);
+    if guest::here() {
+        add(guest::TESTS, None);
+    }
+    for list in everywhere {
+        add(list, None);
+    }
+    for list in of_built_programs {
+        add(list, ignored);
+    }
+    let trials = tests
+        .into_iter()
+        .map(|((name, test), ignored)| {
+            let name = name.trim_start_matches("live::");
+            Trial::ignorable_test(name, move || {
+                Ok(match ignored {
+                    _ if !root => Completion::ignored_with("needs root"),
+                    Some(reason) => Completion::ignored_with(reason),
+                    None => test(),
+                })
             })
         })
-    })
-    .collect();
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -10,6 +10,8 @@ use anyhow::{Context as _, ensure};
 
 /// Permission bits of folders and programs.
 const EXECUTABLE: u32 = 0o755;
+/// Permission bits of other files.
+const READABLE: u32 = 0o644;
 /// Every file is padded to this, and so is every header with its name.
 const ALIGN: usize = 4;
 
@@ -34,11 +36,19 @@ impl<W: Write> Archive<W> {
         self.entry(path, 0o040_000 | EXECUTABLE, &[])
     }
 
-    /// Adds a file that may be run.
+    /// Adds a file.
     ///
     /// # Errors
     /// If it has 4 GiB or more, or writing fails.
     pub(crate) fn file(&mut self, path: &str, data: &[u8]) -> anyhow::Result<()> {
+        self.entry(path, 0o100_000 | READABLE, data)
+    }
+
+    /// Adds a file that may be run.
+    ///
+    /// # Errors
+    /// As [`Archive::file`].
+    pub(crate) fn program(&mut self, path: &str, data: &[u8]) -> anyhow::Result<()> {
         self.entry(path, 0o100_000 | EXECUTABLE, data)
     }
 
@@ -88,14 +98,17 @@ impl<W: Write> Archive<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::{
+        os::unix::fs::MetadataExt as _,
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
     fn archive() -> Vec<u8> {
         let mut archive = Archive::new(Vec::new());
         archive.folder("/bin").unwrap();
-        archive.file("/bin/odd", b"12345").unwrap();
+        archive.program("/bin/odd", b"12345").unwrap();
         archive.file("/bin/empty", b"").unwrap();
         archive.file("/bin/whole words", b"12345678").unwrap();
         archive.finish().unwrap()
@@ -135,6 +148,9 @@ mod tests {
         ] {
             assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), data);
         }
+        let mode = |name: &str| folder.path().join(name).metadata().unwrap().mode() & 0o777;
+        assert_eq!(mode("bin/odd"), EXECUTABLE);
+        assert_eq!(mode("bin/empty"), READABLE);
     }
 
     #[test]

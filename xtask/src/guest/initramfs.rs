@@ -69,13 +69,13 @@ impl Contents<'_> {
         }
         // Mounted over, but only once the first process runs.
         archive.folder("/tmp")?;
-        archive.file("/init", INIT.replace("@TOKEN@", self.token).as_bytes())?;
+        archive.program("/init", INIT.replace("@TOKEN@", self.token).as_bytes())?;
         archive.file("/command", script(self.command)?.as_bytes())?;
         archive.file("/etc/passwd", PASSWD.as_bytes())?;
-        archive.file("/bin/busybox", &busybox(self.kernel.arch, self.cache)?)?;
+        archive.program("/bin/busybox", &busybox(self.kernel.arch, self.cache)?)?;
         if let Some(binaries) = self.binaries {
-            archive.file("/bin/stackwalk", &read(&binaries.stackwalk)?)?;
-            archive.file("/bin/live", &read(&binaries.live)?)?;
+            archive.program("/bin/stackwalk", &read(&binaries.stackwalk)?)?;
+            archive.program("/bin/live", &read(&binaries.live)?)?;
         }
         archive.file("/boot/vmlinuz", &read(&self.kernel.image)?)?;
         for path in MODULES {

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// A guest says something at least this often, or it hangs.
-const SILENCE: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_secs(300);
 /// How many of the kernel's last messages are shown when a run fails.
 const LAST_MESSAGES: usize = 60;
 /// QEMU connects within this time, or it has not started.

@@ -13,6 +13,7 @@ mod kernel;
 mod machine;
 mod monitor;
 mod protocol;
+pub(crate) mod suite;
 
 use std::{
     ffi::OsString,
