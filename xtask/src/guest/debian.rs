@@ -16,9 +16,8 @@ use anyhow::{Context as _, anyhow};
 
 use crate::process;
 
-/// What to do if there is no apt.
-const NO_APT: &str = "this needs a Debian with apt and dpkg; with another system, give a kernel \
-                      as a file with --kernel and put a static busybox into the path";
+/// What the packages are got with.
+const NEEDS: &str = "kernels and busybox come from Debian's packages, which needs apt and dpkg";
 
 /// A Debian architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +104,7 @@ impl Debian {
             }
         }
         let mut dpkg = Command::new("dpkg-deb");
-        process::output(dpkg.arg("-x").arg(package).arg(&part)).context(NO_APT)?;
+        process::output(dpkg.arg("-x").arg(package).arg(&part)).context(NEEDS)?;
         fs::rename(&part, &unpacked)
             .with_context(|| format!("cannot name {}", unpacked.display()))?;
         Ok(unpacked)
@@ -134,7 +133,7 @@ impl Debian {
     fn names(&self, pattern: &str, own_lists: bool) -> anyhow::Result<Vec<String>> {
         let mut apt = self.apt("apt-cache", own_lists);
         apt.args(["search", "--names-only", pattern]);
-        let found = process::output(&mut apt).context(NO_APT)?;
+        let found = process::output(&mut apt).context(NEEDS)?;
         let names = found.lines().filter_map(|line| line.split(' ').next());
         Ok(names.map(str::to_owned).collect())
     }

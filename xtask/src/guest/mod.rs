@@ -40,7 +40,8 @@ use crate::workspace::Workspace;
 /// Arguments of `cargo xtask guest`.
 #[derive(Debug, Args)]
 pub(crate) struct GuestArgs {
-    /// One of Debian's kernels (6.1, 6.12, 6.1-686-pae), a kernel package, or a kernel image
+    /// One of Debian's kernels (6.1, 6.12, 6.1-686-pae), a kernel package, or a kernel image.
+    /// Debian's newest is fetched once and kept in target/guest; remove that for a newer one
     #[arg(long, default_value = "6.12")]
     kernel: Choice,
     /// CPUs of the guest
