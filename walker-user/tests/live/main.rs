@@ -2,8 +2,8 @@
 //!
 //! They need root and a kernel that stackwalk supports. Each measures the whole machine, so they
 //! run one after the other whatever is asked for. Without root every test is ignored, and says so.
-//! In a guest of `cargo xtask guest` there are no compilers, so those that build the programs they
-//! sample are ignored there; the tests of [`guest`] run nowhere else.
+//! In a guest of `cargo xtask guest` those that need compilers are ignored, and those to which the
+//! kernel makes no difference; the tests of [`guest`] run nowhere else.
 //!
 //! A test gets its figures through the library ([`capture`]) and looks at what a user sees through
 //! the built binary ([`support`]). What is sampled is made here: [`load`] keeps the machine busy
@@ -45,8 +45,10 @@ use libtest_mimic::{Arguments, Completion, Trial};
 /// A live test: it panics if something is wrong, and may find that this machine cannot do it.
 type Test = (&'static str, fn() -> Completion);
 
-/// Why a test is not run in a guest.
+/// Why some tests are not run in a guest.
 const BUILDS: &str = "builds the programs it samples, and guests have no compilers";
+/// Why others are not.
+const SAME: &str = "does the same on every kernel, and takes long on an emulated CPU";
 
 /// One entry of a module's list of tests; the name is that of the function.
 macro_rules! test {
@@ -80,42 +82,31 @@ fn main() -> ExitCode {
     if !root {
         eprintln!("live tests: all are ignored, because they need root: run them with sudo");
     }
-    let mut tests: Vec<(Test, Option<&str>)> = Vec::new();
-    let mut add = |list: &[Test], ignored: Option<&'static str>| {
-        tests.extend(list.iter().map(|test| (*test, ignored)));
-    };
-    let everywhere = [
-        kernel::TESTS,
-        counters::TESTS,
-        walks::TESTS,
-        processes::TESTS_OF_HELPERS,
-        targets::TESTS,
-        output::TESTS,
-        lifecycle::TESTS,
-        mistakes::TESTS,
-        hotplug::TESTS,
+    let in_guest = guest::here();
+    // Each list with the reason why it is ignored in a guest.
+    let lists = [
+        (if in_guest { guest::TESTS } else { &[] }, None),
+        (kernel::TESTS, None),
+        (counters::TESTS, None),
+        (walks::TESTS, None),
+        (targets::TESTS, None),
+        (mistakes::TESTS, None),
+        (hotplug::TESTS, None),
+        (output::TESTS, Some(SAME)),
+        (lifecycle::TESTS, Some(SAME)),
+        (processes::TESTS_OF_HELPERS, Some(SAME)),
+        (processes::TESTS, Some(BUILDS)),
+        (user::TESTS, Some(BUILDS)),
+        (files::TESTS, Some(BUILDS)),
+        (containers::TESTS, Some(BUILDS)),
+        (sides::TESTS, Some(BUILDS)),
+        (side_band::TESTS, Some(BUILDS)),
     ];
-    let of_built_programs = [
-        user::TESTS,
-        processes::TESTS,
-        files::TESTS,
-        containers::TESTS,
-        sides::TESTS,
-        side_band::TESTS,
-    ];
-    let ignored = guest::here().then_some(BUILDS);
-    if guest::here() {
-        add(guest::TESTS, None);
-    }
-    for list in everywhere {
-        add(list, None);
-    }
-    for list in of_built_programs {
-        add(list, ignored);
-    }
-    let trials = tests
+    let trials = lists
         .into_iter()
-        .map(|((name, test), ignored)| {
+        .flat_map(|(list, reason)| list.iter().map(move |test| (*test, reason)))
+        .map(|((name, test), reason)| {
+            let ignored = reason.filter(|_| in_guest);
             let name = name.trim_start_matches("live::");
             Trial::ignorable_test(name, move || {
                 Ok(match ignored {
