@@ -103,6 +103,8 @@ impl Debian {
                     .with_context(|| format!("cannot remove {}", folder.display()))?;
             }
         }
+        fs::create_dir_all(&self.folder)
+            .with_context(|| format!("cannot create {}", self.folder.display()))?;
         let mut dpkg = Command::new("dpkg-deb");
         process::output(dpkg.arg("-x").arg(package).arg(&part)).context(NEEDS)?;
         fs::rename(&part, &unpacked)
