@@ -212,22 +212,22 @@ impl Machine<'_> {
     }
 
     fn start(&self, folder: &Path) -> anyhow::Result<Qemu> {
-        // The kernel kills it when this process ends, however it does.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", self.program()]);
-        command.args(self.arguments(folder)).stdin(Stdio::null());
-        command.stdout(Stdio::null());
-        if !on_path(self.program()) {
+        let program = self.program();
+        if !on_path(program) {
             bail!(
-                "there is no {}: install it (Debian: apt-get install --no-install-recommends \
-                 qemu-system-x86)",
-                self.program()
+                "there is no {program}: install it (Debian: apt-get install \
+                 --no-install-recommends qemu-system-x86)"
             );
         }
-        let child = command.spawn();
-        Ok(Qemu(child.context(
-            "cannot start QEMU through setpriv (Debian: package util-linux)",
-        )?))
+        // The kernel kills QEMU when this process ends, however it does.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", program])
+            .args(self.arguments(folder))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("cannot start QEMU through setpriv (Debian: package util-linux)")?;
+        Ok(Qemu(child))
     }
 
     const fn program(&self) -> &'static str {

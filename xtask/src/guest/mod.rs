@@ -132,7 +132,11 @@ impl Guest<'_> {
         out: &mut dyn Write,
         line: impl FnMut(&str),
     ) -> anyhow::Result<u8> {
-        let folder = tempfile::tempdir().context("cannot create a folder for the guest")?;
+        let cache = self.workspace.guest();
+        // Not in /tmp, where an interrupted run would leave tens of MiB behind.
+        let folder = fs::create_dir_all(&cache)
+            .and_then(|()| tempfile::tempdir_in(&cache))
+            .context("cannot create a folder for the guest")?;
         let initramfs = folder.path().join("initramfs");
         // Not a secret, but nothing that a command prints by chance.
         let token = format!("{:016x}", RandomState::new().hash_one(folder.path()));
@@ -141,7 +145,7 @@ impl Guest<'_> {
             binaries: self.binaries,
             command,
             token: &token,
-            cache: &self.workspace.guest(),
+            cache: &cache,
         };
         contents.write(&initramfs)?;
         let mut machine = Machine {
