@@ -274,6 +274,8 @@ pub mod names {
     pub const MAP_NAME_BUDGETS: &str = "NAME_BUDGETS";
     /// Array of one buffer of [`READ_CHUNK`](super::READ_CHUNK) bytes.
     pub const MAP_READ_BUFFER: &str = "READ_BUFFER";
+    /// Array of one number: 0 or a negative errno, which says what came of reading.
+    pub const MAP_READ_RESULT: &str = "READ_RESULT";
     /// Array of [`CpuFacts`](super::CpuFacts) by CPU.
     pub const MAP_CPU_FACTS: &str = "CPU_FACTS";
 

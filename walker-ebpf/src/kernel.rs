@@ -10,7 +10,7 @@ use walker_common::maps::{NO_FIELD, READ_CHUNK};
 
 use crate::{
     config::{OFF_CFS_RQ_RQ, OFF_TASK_CFS_RQ, OFF_TASK_STACK},
-    maps::{CPU_FACTS, READ_BUFFER},
+    maps::{CPU_FACTS, READ_BUFFER, READ_RESULT},
 };
 
 /// The same value, of which the compiler then knows nothing: a bound that is checked afterwards is
@@ -34,24 +34,27 @@ pub(crate) fn read_word(address: u64) -> u64 {
     if result < 0 { 0 } else { word }
 }
 
-/// Arguments: address, length in bytes. Returns 0 or a negative errno.
+/// Arguments: address, length in bytes. What came of it, 0 or a negative errno, goes into a map: what
+/// a program of this type returns is always 0.
 #[raw_tracepoint]
 pub(crate) fn read_kernel(ctx: RawTracePointContext) -> i32 {
     let address: u64 = ctx.arg(0);
     let length: u64 = ctx.arg(1);
-    let Some(buffer) = READ_BUFFER.get_ptr_mut(0) else {
-        return -2;
+    let (Some(buffer), Some(result)) = (READ_BUFFER.get_ptr_mut(0), READ_RESULT.get_ptr_mut(0))
+    else {
+        return 0;
     };
     if length > READ_CHUNK as u64 {
-        return -7;
+        return 0;
     }
     unsafe {
-        bpf_probe_read_kernel(
+        *result = bpf_probe_read_kernel(
             buffer.cast(),
             length as u32,
             address as *const core::ffi::c_void,
-        ) as i32
+        );
     }
+    0
 }
 
 /// Fills this CPU's element of `CPU_FACTS`.

@@ -5,6 +5,7 @@
 //! and nothing of what it starts is part of the profiler.
 
 mod build_ebpf;
+mod guest;
 mod live;
 mod object_record;
 mod process;
@@ -19,7 +20,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{build_ebpf::BuildEbpfArgs, test::TestArgs, workspace::Workspace};
+use crate::{build_ebpf::BuildEbpfArgs, guest::GuestArgs, test::TestArgs, workspace::Workspace};
 
 /// stackwalk's own build and test commands.
 #[derive(Debug, Parser)]
@@ -35,6 +36,8 @@ enum Command {
     BuildEbpf(BuildEbpfArgs),
     /// Run every lint, check and test; the last line is `N passed, N failed, N skipped`
     Test(TestArgs),
+    /// Run a command in a virtual machine with another kernel and the built `stackwalk`
+    Guest(GuestArgs),
     /// Run the benchmarks of walker-user; arguments go to `cargo bench`
     Bench {
         /// Arguments for `cargo bench -p walker-user`
@@ -61,6 +64,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Test(args) => test::run(&workspace, args),
+        Command::Guest(args) => guest::run(&workspace, args),
         Command::Bench { args } => {
             let mut cargo = workspace.cargo();
             cargo

@@ -9,10 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{
     build_ebpf::{self, Checked},
+    guest::suite,
     live::{LIVE, TestTargets},
     process,
     report::{Outcome, Report, counts},
@@ -32,6 +33,18 @@ pub(crate) struct TestArgs {
     /// Leave out formatting, clippy, documentation and licences
     #[arg(long)]
     skip_lints: bool,
+    /// Which kernels to run the live tests on
+    #[arg(long, value_enum, default_value_t = Kernels::Host)]
+    kernels: Kernels,
+}
+
+/// Kernels to test on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kernels {
+    /// The one that runs
+    Host,
+    /// That one, then Debian's 6.1 and 6.12 in emulated machines
+    All,
 }
 
 /// Everything but the BPF programs, which run in no test of their own: the live tests load them.
@@ -71,9 +84,24 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> anyhow::Result<Exit
         live_tests(workspace, targets.live, args.require_live, &mut live)
     });
     total.add(&live);
+    let mut guests = Vec::new();
+    if args.kernels == Kernels::All {
+        for (kernel, step) in suite::KERNELS {
+            let mut guest = Tally::default();
+            report.step(step, || suite::live_tests(workspace, kernel, &mut guest));
+            guests.push((kernel, guest));
+        }
+    }
 
     report.print_table();
     println!("{}", live_line(&live));
+    for (kernel, guest) in guests {
+        println!("{}", guest_line(kernel, &guest));
+        total.add(&Tally {
+            skipped: 0,
+            ..guest
+        });
+    }
     // The very last line: whoever runs this reads it.
     println!("{}", counts(&total));
     Ok(if report.failed() {
@@ -248,6 +276,16 @@ fn live_line(live: &Tally) -> String {
     )
 }
 
+/// What is skipped in a guest is run on the host. So it is counted here alone, and is no failure
+/// where all live tests are required.
+fn guest_line(kernel: &str, tests: &Tally) -> String {
+    format!(
+        "live tests on {kernel}: {}{}",
+        counts(tests),
+        reasons(tests)
+    )
+}
+
 /// Why tests were skipped, in brackets; nothing if none was.
 fn reasons(tally: &Tally) -> String {
     if tally.skipped == 0 {
@@ -261,108 +299,5 @@ fn reasons(tally: &Tally) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    // The output of these programs goes nowhere: an xtask that runs this test would count it.
-
-    /// A program that prints these lines and ends with this code.
-    fn printing(text: &str, code: u8) -> Command {
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", "printf '%s\\n' \"$1\"; exit $2", "sh", text])
-            .arg(code.to_string());
-        command
-    }
-
-    #[test]
-    fn the_counts_of_the_binaries_are_the_result() {
-        let mut total = Tally::default();
-        let outcome = tests(
-            &mut printing(
-                "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured",
-                0,
-            ),
-            &mut io::sink(),
-            &mut total,
-        );
-        assert!(matches!(outcome, Outcome::Ok(note) if note == "3 passed, 0 failed, 1 skipped"));
-        assert_eq!((total.passed, total.skipped), (3, 1));
-    }
-
-    #[test]
-    fn what_does_not_build_counts_as_failed() {
-        let mut total = Tally::default();
-        let outcome = tests(
-            &mut printing("test result: ok. 3 passed; 0 failed; 0 ignored", 101),
-            &mut io::sink(),
-            &mut total,
-        );
-        assert!(matches!(outcome, Outcome::Failed(_)));
-        assert_eq!((total.passed, total.failed), (3, 1));
-    }
-
-    #[test]
-    fn what_cannot_be_started_counts_as_failed() {
-        let mut total = Tally::default();
-        let outcome = tests(
-            &mut Command::new("/nowhere/cargo"),
-            &mut io::sink(),
-            &mut total,
-        );
-        assert!(matches!(outcome, Outcome::Failed(reason) if reason.contains("/nowhere/cargo")));
-        assert_eq!(total.failed, 1);
-    }
-
-    #[test]
-    fn failed_tests_are_counted_once() {
-        let mut total = Tally::default();
-        let outcome = tests(
-            &mut printing("test result: FAILED. 3 passed; 2 failed; 0 ignored", 101),
-            &mut io::sink(),
-            &mut total,
-        );
-        assert!(matches!(outcome, Outcome::Failed(_)));
-        assert_eq!(total.failed, 2);
-    }
-
-    #[test]
-    fn live_tests_that_are_missing_fail_only_where_they_are_required() {
-        let workspace = Workspace::at(Path::new("/nowhere"));
-        let mut live = Tally::default();
-        assert!(matches!(
-            live_tests(&workspace, false, true, &mut live),
-            Outcome::Failed(_)
-        ));
-        assert!(matches!(
-            live_tests(&workspace, false, false, &mut live),
-            Outcome::NotRun(_)
-        ));
-    }
-
-    #[test]
-    fn the_live_line_says_why_tests_were_skipped() {
-        let mut live = Tally::default();
-        assert_eq!(live_line(&live), "live tests: 0 ran, 0 skipped");
-        live.line("test a ... ignored (needs root)");
-        live.line("test b ... ignored (needs root)");
-        live.line("test result: ok. 4 passed; 0 failed; 2 ignored; 0 measured");
-        assert_eq!(
-            live_line(&live),
-            "live tests: 4 ran, 2 skipped (needs root)"
-        );
-    }
-
-    #[test]
-    fn the_live_tests_are_not_among_the_others() {
-        let workspace = Workspace::at(Path::new("/nowhere"));
-        let targets = TestTargets {
-            live: true,
-            others: vec!["cli".to_owned(), "golden".to_owned()],
-        };
-        let command = process::shown(&tests_command(&workspace, &targets));
-        assert!(command.ends_with("--test cli --test golden"), "{command}");
-    }
-}
+#[path = "test_tests.rs"]
+mod tests;

@@ -58,6 +58,11 @@ impl Workspace {
         self.target.join("bpf")
     }
 
+    /// Where kernels for guests, and what is built for them, are kept.
+    pub(crate) fn guest(&self) -> PathBuf {
+        self.target.join("guest")
+    }
+
     /// The committed object.
     pub(crate) fn object(&self) -> PathBuf {
         self.root.join("walker-user/bpf/walker.bpf.o")

@@ -562,6 +562,12 @@ impl Object {
         Ok((info.run_count(), nanos))
     }
 
+    fn element(&self, name: &'static str, index: u32) -> Result<i64, ObjectError> {
+        let map = self.ebpf.map(name).ok_or(ObjectError::Missing(name))?;
+        let map: Array<_, i64> = Array::try_from(map).map_err(|error| map_error(name, error))?;
+        map.get(&index, 0).map_err(|error| map_error(name, error))
+    }
+
     fn program<'a, P>(&'a mut self, name: &'static str) -> Result<&'a mut P, ObjectError>
     where
         &'a mut P: TryFrom<&'a mut aya::programs::Program>,
@@ -601,11 +607,15 @@ impl KernelMemory for Object {
             let mut options = RawTracePointRunOptions::new();
             options.args[0] = address.wrapping_add(bytes.len() as u64);
             options.args[1] = chunk as u64;
+            // What a run that does not get that far leaves behind.
+            const NOT_READ: i64 = -(libc::EIO as i64);
             let result = self
-                .run(names::PROG_READ_KERNEL, options)
+                .set_element(names::MAP_READ_RESULT, 0, NOT_READ)
+                .and_then(|()| self.run(names::PROG_READ_KERNEL, options))
+                .and_then(|_| self.element(names::MAP_READ_RESULT, 0))
                 .map_err(|error| failed(error.to_string()))?;
-            if result != 0 {
-                return Err(failed(io::Error::from_raw_os_error(-result).to_string()));
+            if let Ok(error @ 1..) = i32::try_from(-result) {
+                return Err(failed(io::Error::from_raw_os_error(error).to_string()));
             }
             let map: Array<_, [u64; READ_CHUNK / 8]> = self
                 .array(names::MAP_READ_BUFFER)

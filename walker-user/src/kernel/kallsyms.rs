@@ -46,8 +46,9 @@ pub enum KallsymsError {
     Io(#[from] io::Error),
     /// Every address is shown as 0.
     #[error(
-        "{PATH} shows no addresses: run as root, or with CAP_SYSLOG and \
-         `sysctl kernel.kptr_restrict=1`"
+        "{PATH} shows this user no addresses: run with sudo, or give the binary its capabilities \
+         with `sudo setcap cap_bpf,cap_perfmon,cap_syslog,cap_sys_ptrace+ep PATH-OF-STACKWALK`; \
+         nobody sees them while `sysctl kernel.kptr_restrict` is 2"
     )]
     Hidden,
     /// There are more symbols than any kernel has.
@@ -243,7 +244,7 @@ mod tests {
     fn hidden_addresses_are_an_error_that_says_what_to_do() {
         let error = read("0000000000000000 T _stext\n0000000000000000 T _etext\n").unwrap_err();
         assert!(matches!(error, KallsymsError::Hidden));
-        assert!(error.to_string().contains("CAP_SYSLOG"));
+        assert!(error.to_string().contains("sudo setcap"));
     }
 
     #[test]

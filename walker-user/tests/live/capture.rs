@@ -15,7 +15,7 @@ use walker_user::{
     unwind::{Frame, StopReason},
 };
 
-use crate::wait::{LIMIT, until};
+use crate::wait::{limit, until};
 
 /// A sample with its walk.
 #[derive(Debug)]
@@ -71,11 +71,11 @@ impl Capture {
 
     /// Takes samples until `done`, and fails the test if that does not come.
     pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&[Seen]) -> bool) {
-        let deadline = Instant::now() + LIMIT;
+        let (begin, limit) = (Instant::now(), limit());
         while !done(&self.seen) {
             assert!(
-                Instant::now() < deadline,
-                "not within {LIMIT:?}: {what}; {} samples, {:?}",
+                begin.elapsed() < limit,
+                "not within {limit:?}: {what}; {} samples, {:?}",
                 self.seen.len(),
                 self.session.counters().unwrap(),
             );

@@ -5,7 +5,6 @@ use std::{
     fs::File,
     io::{Read as _, Write as _},
     os::fd::OwnedFd,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -34,11 +33,6 @@ pub(crate) const TESTS: &[Test] = &[
     test!(every_how_many_is_counted),
     test!(several_events_are_told_apart),
     test!(may be ignored: a_probe_in_a_program),
-    test!(a_sleep_is_a_wait_and_ends_by_an_interrupt),
-    test!(a_wait_is_ended_by_who_wakes_the_task),
-    test!(short_waits_are_left_out_and_counted),
-    test!(all_time_is_running_and_waiting),
-    test!(interrupts_are_named_and_timed),
     test!(what_this_kernel_has_not_is_said),
 ];
 
@@ -80,7 +74,7 @@ impl Drop for Used {
 }
 
 /// What `verify` found of an event.
-fn verified(event: &str, target: &[&str]) -> Value {
+pub(crate) fn verified(event: &str, target: &[&str]) -> Value {
     let arguments = [&["verify", "--json", "-d", "2", "-e", event], target].concat();
     let run = Place::new().run(&arguments);
     assert_eq!(run.status.code(), Some(0), "{run:?}");
@@ -88,7 +82,7 @@ fn verified(event: &str, target: &[&str]) -> Value {
 }
 
 /// At least so many walks went over these stacks, and all of them agree with the kernel's.
-fn assert_walks(report: &Value, stacks: &str, least: u64) {
+pub(crate) fn assert_walks(report: &Value, stacks: &str, least: u64) {
     assert_eq!(report["disagree"], 0, "{report:#}");
     let [all, same] = [0, 1].map(|index| report["walks"][stacks][index].as_u64().unwrap_or(0));
     assert!(all >= least, "{all} walks over {stacks}: {report:#}");
@@ -143,7 +137,7 @@ fn a_watchpoint_on_a_counter_of_softirqs() {
 }
 
 /// The number before `unit` in what a run said.
-fn figure(run: &Run, unit: &str) -> u64 {
+pub(crate) fn figure(run: &Run, unit: &str) -> u64 {
     let (before, _) = run
         .stderr
         .split_once(unit)
@@ -152,7 +146,7 @@ fn figure(run: &Run, unit: &str) -> u64 {
     digits.replace(',', "").parse().unwrap()
 }
 
-fn assert_all_counted(run: &Run) {
+pub(crate) fn assert_all_counted(run: &Run) {
     let [taken, delivered, lost, filtered] =
         ["taken =", "delivered +", "lost", "filtered"].map(|unit| figure(run, unit));
     assert_eq!(taken, delivered + lost + filtered, "{run:?}");
@@ -308,128 +302,6 @@ fn a_probe_in_a_program() -> Completion {
         assert!(stack.user.ends_with(&tail.map(str::to_owned)), "{stack:?}");
     }
     Completion::Completed
-}
-
-/// Of a recording of waits in text form: the head of each stack, and its lines.
-fn waits(path: &Path) -> Vec<(String, Vec<String>)> {
-    let text = std::fs::read_to_string(path).unwrap();
-    let blocks = text.split("\n\n").skip(1);
-    let blocks = blocks.map(|block| {
-        let mut lines = block.lines().map(str::to_owned);
-        (lines.next().unwrap_or_default(), lines.collect())
-    });
-    blocks.collect()
-}
-
-/// The time in the head of a stack, in milliseconds.
-fn milliseconds(head: &str) -> f64 {
-    let mut words = head.split_whitespace().collect::<Vec<_>>().into_iter();
-    let unit = |word: &str| match word {
-        "ns" => Some(1e-6),
-        "µs" => Some(1e-3),
-        "ms" => Some(1.0),
-        "s" => Some(1e3),
-        _ => None,
-    };
-    let mut before = words.next().unwrap();
-    for word in words {
-        if let (Ok(number), Some(unit)) = (before.parse::<f64>(), unit(word)) {
-            return number * unit;
-        }
-        before = word;
-    }
-    panic!("no time in {head}");
-}
-
-fn off_cpu(place: &Place, options: &[&str], command: &[&str]) -> Run {
-    let arguments = [&["record", "-o", "run.txt"], options, &["--"], command].concat();
-    let run = place.run(&arguments);
-    assert_eq!(run.status.code(), Some(0), "{run:?}");
-    assert_all_counted(&run);
-    run
-}
-
-/// The waits of one name with this line in the stack, in milliseconds.
-fn waited(place: &Place, comm: &str, line: &str) -> f64 {
-    let matches = |(head, lines): &(String, Vec<String>)| {
-        head.starts_with(&format!("{comm} ")) && lines.iter().any(|shown| shown.contains(line))
-    };
-    let waits = waits(&place.path("run.txt"));
-    let found = waits.iter().filter(|wait| matches(wait));
-    found.map(|(head, _)| milliseconds(head)).sum()
-}
-
-fn a_sleep_is_a_wait_and_ends_by_an_interrupt() {
-    let place = Place::new();
-    off_cpu(&place, &["--off-cpu"], &["sleep", "0.5"]);
-    let slept = waited(&place, "sleep", "[woken by an interrupt]");
-    assert!((500.0..700.0).contains(&slept), "{slept} ms");
-    let in_kernel = waited(&place, "sleep", "hrtimer_nanosleep");
-    assert!(in_kernel >= 500.0, "{in_kernel} ms");
-}
-
-fn a_wait_is_ended_by_who_wakes_the_task() {
-    let place = Place::new();
-    off_cpu(&place, &["--off-cpu"], &["sh", "-c", "sleep 0.3 | cat"]);
-    // The pipe is closed by the end of the other.
-    let waited = waited(&place, "cat", "[woken by sleep]");
-    assert!((200.0..600.0).contains(&waited), "{waited} ms");
-}
-
-fn short_waits_are_left_out_and_counted() {
-    let place = Place::new();
-    let command = ["sh", "-c", "sleep 0.01; sleep 0.3"];
-    let run = off_cpu(&place, &["--off-cpu", "--min-wait", "200ms"], &command);
-    let filtered = figure(&run, "waits shorter or longer than asked for");
-    assert!(filtered >= 2, "{run:?}");
-    for (head, _) in waits(&place.path("run.txt")) {
-        assert!(milliseconds(&head) >= 200.0, "{head}");
-    }
-}
-
-fn all_time_is_running_and_waiting() {
-    let place = Place::new();
-    let work = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 0.3";
-    let run = off_cpu(&place, &["--wall"], &["sh", "-c", work]);
-    let (_, rest) = run.stderr.split_once(" CPUs for ").unwrap();
-    let seconds: f64 = rest.split(' ').next().unwrap().parse().unwrap();
-    let of_shell = |head: &str| head.contains("  sh  ");
-    let waits = waits(&place.path("run.txt"));
-    let all: f64 = waits
-        .iter()
-        .filter(|(head, _)| of_shell(head))
-        .map(|(head, _)| milliseconds(head))
-        .sum();
-    // The shell is there all the time, but for the start and the end.
-    let share = all / (seconds * 1e3);
-    assert!(
-        (0.7..1.2).contains(&share),
-        "{all} ms of {seconds} s: {run:?}"
-    );
-}
-
-fn interrupts_are_named_and_timed() {
-    let _load = Load::start(&[Kind::Udp]);
-    let place = Place::new();
-    let run = place.run(&["record", "-a", "-d", "1", "--irq", "-o", "run.txt"]);
-    assert_eq!(run.status.code(), Some(0), "{run:?}");
-    assert_all_counted(&run);
-    let stacks = waits(&place.path("run.txt"));
-    for (name, by) in [
-        ("[softirq NET_RX]", "handle_softirqs"),
-        ("[local timer interrupt]", "sysvec_apic_timer_interrupt"),
-    ] {
-        let of_name = |lines: &[String]| lines.iter().any(|line| line.contains(name));
-        let (head, lines) = stacks
-            .iter()
-            .find(|(_, lines)| of_name(lines))
-            .unwrap_or_else(|| panic!("no {name}: {run:?}"));
-        assert!(head.starts_with("irq  "), "{head}");
-        assert!(milliseconds(head) < 1000.0, "{head}");
-        // The softirq's function was called differently before 6.9.
-        let served = |line: &&String| line.contains(by) || line.contains("__do_softirq");
-        assert!(lines.iter().any(|line| served(&line)), "{head}: {lines:#?}");
-    }
 }
 
 fn what_this_kernel_has_not_is_said() {

@@ -87,6 +87,16 @@ impl Load {
         load
     }
 
+    /// A load of one thread, which calls `step` until this is dropped.
+    pub(crate) fn of(name: &str, step: impl FnMut() + Send + 'static) -> Self {
+        let mut load = Self {
+            stop: Arc::default(),
+            threads: Vec::new(),
+        };
+        load.thread(name, step);
+        load
+    }
+
     /// Calls `step` until the load is to end.
     fn thread(&mut self, name: &str, mut step: impl FnMut() + Send + 'static) {
         let stop = Arc::clone(&self.stop);

@@ -2,6 +2,8 @@
 //!
 //! They need root and a kernel that stackwalk supports. Each measures the whole machine, so they
 //! run one after the other whatever is asked for. Without root every test is ignored, and says so.
+//! In a guest of `cargo xtask guest` those that need compilers are ignored, and those to which the
+//! kernel makes no difference; the tests of [`guest`] run nowhere else.
 //!
 //! A test gets its figures through the library ([`capture`]) and looks at what a user sees through
 //! the built binary ([`support`]). What is sampled is made here: [`load`] keeps the machine busy
@@ -18,12 +20,14 @@ mod corpus;
 mod counters;
 mod events;
 mod files;
+mod guest;
 mod helper;
 mod hotplug;
 mod kernel;
 mod lifecycle;
 mod load;
 mod mistakes;
+mod odd_stacks;
 mod output;
 mod processes;
 mod recorded;
@@ -34,6 +38,7 @@ mod support;
 mod targets;
 mod user;
 mod wait;
+mod waits;
 mod walks;
 
 use std::process::ExitCode;
@@ -42,6 +47,11 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 /// A live test: it panics if something is wrong, and may find that this machine cannot do it.
 type Test = (&'static str, fn() -> Completion);
+
+/// Why some tests are not run in a guest.
+const BUILDS: &str = "builds the programs it samples, and guests have no compilers";
+/// Why others are not.
+const SAME: &str = "does the same on every kernel, and takes long on an emulated CPU";
 
 /// One entry of a module's list of tests; the name is that of the function.
 macro_rules! test {
@@ -75,35 +85,43 @@ fn main() -> ExitCode {
     if !root {
         eprintln!("live tests: all are ignored, because they need root: run them with sudo");
     }
-    let trials = [
-        kernel::TESTS,
-        counters::TESTS,
-        walks::TESTS,
-        events::TESTS,
-        user::TESTS,
-        processes::TESTS,
-        files::TESTS,
-        containers::TESTS,
-        sides::TESTS,
-        targets::TESTS,
-        output::TESTS,
-        lifecycle::TESTS,
-        mistakes::TESTS,
-        hotplug::TESTS,
-        side_band::TESTS,
-    ]
-    .concat()
-    .into_iter()
-    .map(|(name, test)| {
-        let name = name.trim_start_matches("live::");
-        Trial::ignorable_test(name, move || {
-            Ok(if root {
-                test()
-            } else {
-                Completion::ignored_with("needs root")
+    let in_guest = guest::here();
+    // Each list with the reason why it is ignored in a guest.
+    let lists = [
+        (if in_guest { guest::TESTS } else { &[] }, None),
+        (if in_guest { odd_stacks::TESTS } else { &[] }, None),
+        (kernel::TESTS, None),
+        (counters::TESTS, None),
+        (walks::TESTS, None),
+        (events::TESTS, None),
+        (waits::TESTS, Some(SAME)),
+        (targets::TESTS, None),
+        (mistakes::TESTS, None),
+        (hotplug::TESTS, None),
+        (output::TESTS, Some(SAME)),
+        (lifecycle::TESTS, Some(SAME)),
+        (processes::TESTS_OF_HELPERS, Some(SAME)),
+        (processes::TESTS, Some(BUILDS)),
+        (user::TESTS, Some(BUILDS)),
+        (files::TESTS, Some(BUILDS)),
+        (containers::TESTS, Some(BUILDS)),
+        (sides::TESTS, Some(BUILDS)),
+        (side_band::TESTS, Some(BUILDS)),
+    ];
+    let trials = lists
+        .into_iter()
+        .flat_map(|(list, reason)| list.iter().map(move |test| (*test, reason)))
+        .map(|((name, test), reason)| {
+            let ignored = reason.filter(|_| in_guest);
+            let name = name.trim_start_matches("live::");
+            Trial::ignorable_test(name, move || {
+                Ok(match ignored {
+                    _ if !root => Completion::ignored_with("needs root"),
+                    Some(reason) => Completion::ignored_with(reason),
+                    None => test(),
+                })
             })
         })
-    })
-    .collect();
+        .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -17,8 +17,10 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_command_that_lives_for_two_milliseconds),
     test!(two_milliseconds_seen_from_the_whole_system),
     test!(a_process_that_turns_into_another_program),
-    test!(thousands_of_forks_take_little_memory),
 ];
+
+/// Those for which nothing is built.
+pub(crate) const TESTS_OF_HELPERS: &[Test] = &[test!(thousands_of_forks_take_little_memory)];
 
 /// Runs the program that lives for two milliseconds again and again.
 const AGAIN: &str = "i=0; while [ $i -lt 400 ]; do CORPUS_MS=2 ./swbrief; i=$((i+1)); done";

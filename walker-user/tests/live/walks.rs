@@ -12,6 +12,7 @@ use walker_user::{
 use crate::{
     Test,
     capture::{Capture, Seen, options},
+    guest,
     load::{Kind, Load, MIXED},
     support::Place,
     test,
@@ -26,11 +27,12 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 fn every_walk_agrees_with_the_kernel() {
-    const WANTED: u64 = 3000;
+    const WANTED: u64 = 5000;
     let _load = Load::start(&MIXED);
     let (mut kernel, mut complete, mut irq) = (0, 0, 0);
-    // One run gives far more, unless somebody else keeps the machine busy in user mode.
-    for _ in 0..4 {
+    // One run gives far more, unless somebody else keeps the machine busy in user mode, or it is an
+    // emulated one.
+    for _ in 0..8 {
         let run = Place::new().run(&["verify", "-a", "-d", "4", "--json"]);
         assert_eq!(run.status.code(), Some(0), "{run:?}");
         let report: Value = serde_json::from_str(&run.stdout).unwrap();
@@ -66,6 +68,7 @@ fn every_walk_agrees_with_the_kernel() {
             break;
         }
     }
+    println!("{kernel} samples in kernel mode, {irq} of them on an IRQ stack");
     assert!(kernel >= WANTED, "only {kernel} samples in kernel mode");
     assert!(irq > 0, "no sample on an IRQ stack");
     assert!(
@@ -91,7 +94,9 @@ fn a_frame_that_the_kernel_hides_is_proved_to_be_bpf() {
     options.oracle = true;
     let mut capture = Capture::start(&options);
     let mut pairs: Vec<(Vec<Frame>, Vec<u64>)> = Vec::new();
-    crate::wait::until("1000 answers of the kernel's unwinder", || {
+    // An emulated CPU has answers only now and then, and most time for its load.
+    let wanted = if guest::here() { 250 } else { 1000 };
+    crate::wait::until("answers of the kernel's unwinder", || {
         capture.wait();
         capture.session.drain(|captured, record| {
             let (Record::Sample(sample), Some(seen)) = (record, Seen::new(captured, record)) else {
@@ -101,7 +106,7 @@ fn a_frame_that_the_kernel_hides_is_proved_to_be_bpf() {
                 pairs.push((seen.frames, sample.kernel_chain().collect()));
             }
         });
-        pairs.len() >= 1000
+        pairs.len() >= wanted
     });
     capture.session.stop().unwrap();
     // The programs are still loaded: the load runs one, and the capture holds the others.
