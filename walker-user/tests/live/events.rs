@@ -319,7 +319,11 @@ fn what_this_kernel_has_not_is_said() {
     );
     refused("mem:0xffffffff81000000/8:r", "refuses", "use rw");
     refused("mem:no_such_variable", "no variable", "mem:0x");
-    refused("uprobe:/bin/sh:no_such_function", "no function", "0xOFFSET");
+    refused(
+        "uprobe:/bin/sh:no_such_function",
+        "in its symbols",
+        "0xOFFSET",
+    );
     refused("uprobe:/no/such/file:f", "/no/such/file", "cannot");
     refused("kprobe:no_such_function", "no", "kprobe");
     refused("fentry:no_such_function", "no function", "/proc/kallsyms");

@@ -3,7 +3,12 @@
 //!
 //! Each is compared with the kernel's own, frame by frame; how many there were is printed.
 
-use std::{net::UdpSocket, process::Command, thread};
+use std::{
+    net::UdpSocket,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use serde_json::Value;
 
@@ -11,7 +16,7 @@ use crate::{
     Test,
     events::{assert_walks, verified},
     guest::{Module, inject_nmis},
-    load::{Kind, Load, MIXED},
+    load::{Kind, Load},
     support::{Place, Running},
     test,
 };
@@ -28,10 +33,17 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// What `verify` finds of NMIs, while the host injects them.
 fn verified_nmis() -> Value {
-    // Longer than it takes to start and to measure.
-    let host = thread::spawn(|| inject_nmis(1000, 10));
-    let report = verified("nmi:nmi_handler", &["-a"]);
-    host.join().unwrap();
+    let verified_now = AtomicBool::new(false);
+    let report = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !verified_now.load(Ordering::Relaxed) {
+                inject_nmis(50, 10);
+            }
+        });
+        let report = verified("nmi:nmi_handler", &["-a"]);
+        verified_now.store(true, Ordering::Relaxed);
+        report
+    });
     assert_eq!(report["disagree"], 0, "{report:#}");
     report
 }
@@ -49,7 +61,7 @@ fn walks_from(report: &Value, begin: &str) -> u64 {
 }
 
 fn nmis_are_walked_to_what_they_interrupted() {
-    let _load = Load::start(&MIXED);
+    let _load = Load::start(&[Kind::Tcp, Kind::SystemCalls]);
     let (mut task, mut irq, mut user) = (0, 0, 0);
     // NMIs come when they come.
     for _ in 0..4 {
