@@ -347,7 +347,7 @@ pub(crate) fn find_stack(
 }
 
 /// Copies every stack in play behind `used` bytes of data; returns the new length of the data.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn copy_stacks(record: *mut Record, used: usize) -> usize {
     let mut used = used;
     let header = unsafe { &raw mut (*record).header };

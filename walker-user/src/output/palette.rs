@@ -22,6 +22,8 @@ pub(super) enum Group {
     Exception,
     Unknown,
     Marker,
+    /// What is said about an event, at its leaf.
+    Note,
 }
 
 /// How many shades a group has, so that neighbours can be told apart.
@@ -29,7 +31,7 @@ pub(super) const SHADES: usize = 6;
 
 impl Group {
     /// Every group, in the order of the legend.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Process,
         Self::User,
         Self::Task,
@@ -40,13 +42,15 @@ impl Group {
         Self::Exception,
         Self::Unknown,
         Self::Marker,
+        Self::Note,
     ];
 
     pub(super) const fn of(class: FrameClass) -> Self {
         match class {
             FrameClass::Process | FrameClass::Event => Self::Process,
             FrameClass::User => Self::User,
-            FrameClass::Marker(_) | FrameClass::Note => Self::Marker,
+            FrameClass::Marker(_) => Self::Marker,
+            FrameClass::Note => Self::Note,
             FrameClass::Kernel(kind) => match kind {
                 StackKind::Unknown => Self::Unknown,
                 StackKind::Task => Self::Task,
@@ -77,6 +81,7 @@ impl Group {
             Self::Exception => 'x',
             Self::Unknown => 'q',
             Self::Marker => 'm',
+            Self::Note => 'o',
         }
     }
 
@@ -93,6 +98,7 @@ impl Group {
             Self::Exception => "#DB #DF #MC #VC",
             Self::Unknown => "unknown stack",
             Self::Marker => "change of stack",
+            Self::Note => "about the event",
         }
     }
 
@@ -119,6 +125,8 @@ impl Group {
             (Self::Unknown, true) => [0.68, 0.03, 70.0],
             (Self::Marker, false) => [0.37, 0.03, 265.0],
             (Self::Marker, true) => [0.93, 0.01, 265.0],
+            (Self::Note, false) => [0.86, 0.07, 165.0],
+            (Self::Note, true) => [0.74, 0.07, 165.0],
         }
     }
 
