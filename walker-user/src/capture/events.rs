@@ -22,7 +22,10 @@ use super::{
 use crate::{
     btf::Btf,
     kernel::running::RunningKernel,
-    sys::perf::{Attributes, Probe, Rate, SamplingEvent, Watch},
+    sys::{
+        bpf::wait_for_programs,
+        perf::{Attributes, Probe, Rate, SamplingEvent, Watch},
+    },
     unwind::kernel::TextRange,
 };
 
@@ -451,7 +454,10 @@ impl Events {
         for (_, event) in &self.perf {
             event.disable().context("cannot stop a perf event")?;
         }
-        Ok(object.set_enabled(false)?)
+        object.set_enabled(false)?;
+        // One that has begun still has to say what became of its event.
+        wait_for_programs();
+        Ok(())
     }
 
     /// Closes them, and keeps what they were.

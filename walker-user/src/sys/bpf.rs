@@ -1,5 +1,5 @@
-//! The one `bpf(2)` command that aya does not give: a link of a program to a perf event that was
-//! opened elsewhere, with a cookie.
+//! What aya does not give: a link of a program to a perf event that was opened elsewhere, with a
+//! cookie, and waiting until programs that run have ended.
 
 use std::{
     io,
@@ -53,4 +53,13 @@ pub fn link_perf_event(
     let fd = i32::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     // SAFETY: the call has just returned this descriptor and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Waits until every program that runs now has ended: they run as RCU readers, and this ends when
+/// all of them that were there have gone (`membarrier(2)`, `kernel/sched/membarrier.c`, 6.18). Where
+/// the kernel does not offer it (CPUs without a tick) nothing is waited for.
+pub fn wait_for_programs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: the command takes no memory.
+    let _refused = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
 }
