@@ -29,6 +29,10 @@ pub(crate) const TESTS: &[Test] = &[
     test!(events_of_the_scheduler),
     test!(a_watchpoint_on_a_buffer_that_the_kernel_reads),
     test!(a_watchpoint_on_a_counter_of_softirqs),
+];
+
+/// What is the same on every kernel.
+pub(crate) const TESTS_OF_COUNTING: &[Test] = &[
     test!(a_storm_is_throttled_and_counted),
     test!(every_how_many_is_counted),
     test!(several_events_are_told_apart),

@@ -94,6 +94,7 @@ fn main() -> ExitCode {
         (counters::TESTS, None),
         (walks::TESTS, None),
         (events::TESTS, None),
+        (events::TESTS_OF_COUNTING, Some(SAME)),
         (waits::TESTS, Some(SAME)),
         (targets::TESTS, Some(SAME)),
         (mistakes::TESTS, Some(SAME)),
