@@ -8,6 +8,8 @@ use walker_common::{
     wire::SampleHeader,
 };
 
+use crate::capture::record::name_text;
+
 /// Softirqs by their index.
 const SOFTIRQS: [&str; 10] = [
     "HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU",
@@ -31,8 +33,7 @@ pub fn name(header: &SampleHeader) -> String {
         |known: Option<&&str>| known.map_or_else(|| number.to_string(), |name| (*name).to_owned());
     match (header.subject >> 32) as u32 {
         IRQ_HARD => {
-            let name = header.subject_name.split(|byte| *byte == 0).next();
-            let name = String::from_utf8_lossy(name.unwrap_or_default());
+            let name = name_text(&header.subject_name);
             format!("[irq {number} {name}]")
         }
         IRQ_SOFT => format!("[softirq {}]", of_table(SOFTIRQS.get(number as usize))),

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     aggregate::{Aggregate, Code, RawFrame},
-    capture::session::Prepared,
+    capture::{record::name_text, session::Prepared},
     kernel::bpf_text,
     process::object::ObjectId,
     profile::{Meta, Profile, WeightedStack},
@@ -104,7 +104,7 @@ pub fn profile(
                 }
             }
         }
-        let comm = profile.intern(&comm(&stack.process.comm));
+        let comm = profile.intern(&name_text(&stack.process.comm));
         profile.push(WeightedStack {
             comm,
             pid: Some(stack.process.pid),
@@ -174,12 +174,4 @@ fn name_user(
         names.insert(holder, found);
     }
     names
-}
-
-fn comm(padded: &[u8; 16]) -> String {
-    let length = padded
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(padded.len());
-    String::from_utf8_lossy(&padded[..length]).into_owned()
 }

@@ -6,7 +6,7 @@
 use rustc_hash::FxHashMap;
 use walker_common::wire::{WAKER_INTERRUPT, WAKER_TASK, WaitEnd};
 
-use crate::{aggregate::Place, unwind::StopReason};
+use crate::{aggregate::Place, capture::record::name_text, unwind::StopReason};
 
 /// Most tasks that can wait at one time.
 const MAX_WAITING: usize = 100_000;
@@ -91,7 +91,7 @@ impl Waits {
         let note = match end.waker_kind {
             WAKER_INTERRUPT => Some("[woken by an interrupt]".to_owned()),
             WAKER_TASK if end.waker_tid == 0 => Some("[woken by the idle task]".to_owned()),
-            WAKER_TASK => Some(format!("[woken by {}]", text(&end.waker_comm))),
+            WAKER_TASK => Some(format!("[woken by {}]", name_text(&end.waker_comm))),
             _ if begun.runnable => Some("[waited for a CPU]".to_owned()),
             _ => None,
         };
@@ -133,12 +133,6 @@ impl Waits {
     pub const fn lost(&self) -> u64 {
         self.lost
     }
-}
-
-/// A zero-padded name.
-fn text(padded: &[u8; 16]) -> String {
-    let name = padded.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(name).into_owned()
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ const MAX_TARGETS: u32 = 65_536;
 
 /// Most samples a second of one event on one CPU, of those that can come at any rate. What comes
 /// faster is counted, and slows nothing down.
-const MAX_RATE: u64 = 50_000;
+pub const MAX_RATE: u64 = 50_000;
 
 /// How often the loading of a program is tried; libbpf's limit is five.
 const LOAD_ATTEMPTS: u32 = 20;

@@ -1,5 +1,7 @@
 //! A record of the ring buffer, checked against its real length before anything in it is used.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 use walker_common::{
     StackKind,
@@ -30,6 +32,16 @@ pub enum RecordError {
     /// A count, kind, status or length that no writer produces.
     #[error("sample record has an invalid {0}")]
     Invalid(&'static str),
+}
+
+/// A name up to its first zero.
+fn unpadded(name: &[u8; 16]) -> &[u8] {
+    name.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// The text of a name as records have it, zero padded.
+pub(crate) fn name_text(name: &[u8; 16]) -> Cow<'_, str> {
+    String::from_utf8_lossy(unpadded(name))
 }
 
 /// One captured stack of a sample.
@@ -189,12 +201,7 @@ impl<'a> Sample<'a> {
     /// The thread's name, up to its first zero.
     #[must_use]
     pub fn comm(&self) -> &[u8] {
-        let comm = &self.header.comm;
-        let end = comm
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(comm.len());
-        &comm[..end]
+        unpadded(&self.header.comm)
     }
 
     /// The segments in capture order, those without bytes included.

@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, time::Duration};
 use walker_common::{StackKind, maps::Counters};
 
 use crate::{
-    capture::events::{EventInfo, Weight},
+    capture::{
+        events::{EventInfo, Weight},
+        object::MAX_RATE,
+    },
     output::duration,
     profile::{Missing, Totals},
     unwind::StopReason,
@@ -193,9 +196,10 @@ pub(super) fn lines(
     }
     if counters.lost_throttled > 0 {
         lines.push(format!(
-            "warning  {} events came faster than 50,000 a second on a CPU and were left out, so that \
+            "warning  {} events came faster than {} a second on a CPU and were left out, so that \
              the machine stays usable: -c PERIOD samples them evenly",
-            grouped(counters.lost_throttled)
+            grouped(counters.lost_throttled),
+            grouped(MAX_RATE)
         ));
     }
     if counters.targets_missed > 0 {

@@ -7,9 +7,8 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
 };
 
 use libtest_mimic::Completion;
@@ -40,40 +39,25 @@ pub(crate) const TESTS_OF_COUNTING: &[Test] = &[
     test!(what_this_kernel_has_not_is_said),
 ];
 
-/// Memory of this process, and a thread that uses it until this is dropped.
+/// Memory of this process, and a load that uses it until this is dropped.
 struct Used {
     word: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _load: Load,
 }
 
 impl Used {
     fn start(mut work: impl FnMut(&AtomicU64) + Send + 'static) -> Self {
         let word = Arc::new(AtomicU64::new(1));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (word_there, stop_there) = (Arc::clone(&word), Arc::clone(&stop));
-        let thread = thread::spawn(move || {
-            while !stop_there.load(Ordering::Relaxed) {
-                work(&word_there);
-            }
-        });
+        let word_there = Arc::clone(&word);
         Self {
             word,
-            stop,
-            thread: Some(thread),
+            _load: Load::of("swload-used", move || work(&word_there)),
         }
     }
 
     /// A watchpoint on the word.
     fn watch(&self, access: &str) -> String {
         format!("mem:{:p}/8:{access}", Arc::as_ptr(&self.word))
-    }
-}
-
-impl Drop for Used {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap();
     }
 }
 
