@@ -99,7 +99,7 @@ pub fn profile(
                     let names = names.get(&holder(code, stack.process.pid));
                     if let Some(symbol) = names.and_then(|names| names.get(&lookup)) {
                         let after = address - lookup;
-                        frames.extend(profile.user_frames(symbol, address, after, reliable));
+                        frames.extend(profile.user_frames(symbol, address, after, reliable, None));
                     }
                 }
             }

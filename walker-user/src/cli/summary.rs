@@ -38,8 +38,11 @@ pub(super) struct Dropped {
 pub(super) fn totals(counters: &Counters, dropped: &Dropped) -> Totals {
     let missing = |reasons: &[(&'static str, u64)]| {
         let some = reasons.iter().filter(|(_, samples)| *samples > 0);
-        some.map(|&(reason, samples)| Missing { reason, samples })
-            .collect()
+        some.map(|&(reason, samples)| Missing {
+            reason: reason.into(),
+            samples,
+        })
+        .collect()
     };
     Totals {
         taken: counters.taken,

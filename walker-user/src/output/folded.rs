@@ -127,6 +127,7 @@ make;libc.so.6+0x1d 6
                 address: 0,
                 offset: 0,
                 size: 0,
+                object: None,
             });
             profile.push(WeightedStack {
                 comm,

@@ -151,6 +151,7 @@ fn no_more_frames_are_drawn_than_a_browser_can_take() {
                     address: depth,
                     offset: 0,
                     size: 0,
+                    object: None,
                 })
             })
             .collect();

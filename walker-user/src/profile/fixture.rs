@@ -1,7 +1,7 @@
 //! Profiles for tests. One is small and made by hand: an NMI in a timer interrupt in a system
 //! call, and stacks that are interrupted, broken or without symbols.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proptest::collection::vec;
 use proptest::option;
@@ -9,7 +9,10 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use walker_common::StackKind;
 
-use super::{Frame, FrameClass, FrameId, Meta, Missing, Profile, Totals, WeightedStack};
+use super::{
+    Frame, FrameClass, FrameId, Meta, Missing, Profile, Totals, WeightedStack,
+    timeline::{Point, StackUse, Timeline},
+};
 
 const TASK: FrameClass = FrameClass::Kernel(StackKind::Task);
 const IRQ: FrameClass = FrameClass::Kernel(StackKind::Irq);
@@ -36,6 +39,7 @@ fn frame(profile: &mut Profile, class: FrameClass, name: &str, module: Option<&s
         address: base + 0x1d,
         offset: 0x1d,
         size: 0x40,
+        object: None,
     })
 }
 
@@ -66,16 +70,16 @@ pub(crate) fn profile() -> Profile {
             delivered: 100,
             lost: vec![
                 Missing {
-                    reason: "ring buffer full",
+                    reason: "ring buffer full".into(),
                     samples: 5,
                 },
                 Missing {
-                    reason: "no memory",
+                    reason: "no memory".into(),
                     samples: 1,
                 },
             ],
             filtered: vec![Missing {
-                reason: "idle",
+                reason: "idle".into(),
                 samples: 4,
             }],
         },
@@ -109,6 +113,56 @@ pub(crate) fn profile() -> Profile {
     profile
 }
 
+/// [`profile`] with its samples, which are evenly spread over its 1.5 seconds and two CPUs: sample
+/// by sample the next stack that has any left.
+pub(crate) fn timeline() -> Timeline {
+    let profile = profile();
+    let mut left: Vec<u64> = profile.stacks().iter().map(|stack| stack.samples).collect();
+    let mut order = Vec::new();
+    while left.iter().any(|samples| *samples > 0) {
+        for (stack, samples) in left.iter_mut().enumerate().filter(|(_, left)| **left > 0) {
+            *samples -= 1;
+            order.push(stack);
+        }
+    }
+    let mut uses = Vec::new();
+    let mut points = Vec::new();
+    for (number, &stack) in order.iter().enumerate() {
+        let first_use = uses.len() as u32;
+        // As deep as frames of 100 bytes make each kernel stack, from the interrupted one outwards.
+        let mut counts: Vec<(StackKind, u32)> = Vec::new();
+        for id in profile.stacks()[stack].frames.iter().rev() {
+            if let FrameClass::Kernel(kind) = profile.frame(*id).class {
+                match counts.last_mut() {
+                    Some((last, count)) if *last == kind => *count += 1,
+                    _ => counts.push((kind, 1)),
+                }
+            }
+        }
+        uses.extend(counts.into_iter().map(|(kind, count)| StackUse {
+            kind,
+            used: count * 100,
+            size: 16384,
+        }));
+        points.push(Point {
+            time_ns: number as u64 * 15_000_000,
+            stack: stack as u32,
+            tid: 42 + stack as u32 % 2,
+            cpu: number as u32 % 2,
+            number: number as u32 + 1,
+            weight: 1,
+            first_use,
+            use_count: (uses.len() - first_use as usize) as u8,
+        });
+    }
+    Timeline {
+        profile,
+        points,
+        uses,
+        began: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+    }
+}
+
 /// A profile of one function, in another or inlined into it.
 pub(crate) fn inlined() -> Profile {
     let mut profile = Profile::new(Meta::default());
@@ -134,6 +188,7 @@ pub(crate) fn inlined() -> Profile {
                 address: 0x55_0010,
                 offset: 0x10,
                 size: 0x40,
+                object: None,
             };
             ids.push(p.intern_frame(frame));
         }
@@ -179,6 +234,7 @@ pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
                     address: 0x1000,
                     offset: 0x10,
                     size: 0,
+                    object: None,
                 }));
             }
             profile.push(WeightedStack {

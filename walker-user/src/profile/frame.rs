@@ -3,9 +3,12 @@
 //! Not how a frame was found (that is the unwinder's) and not how it is drawn (that is
 //! [`crate::output`]'s).
 
+use std::path::PathBuf;
+
 use walker_common::StackKind;
 
 use super::strings::SymbolId;
+use crate::elf::BuildId;
 
 /// What a frame stands for.
 ///
@@ -56,14 +59,30 @@ pub struct Frame {
     /// `false` if the address was found by scanning the stack for what looks like a return
     /// address: the function may have returned long ago. An oops marks these with `? `.
     pub reliable: bool,
-    /// The address of the instruction, in the address space of the sampled task.
+    /// The address of the instruction: of a user frame with an object as it was linked, of any
+    /// other in the address space of the sampled task.
     pub address: u64,
     /// Bytes from the start of the function to [`Frame::address`]; for a user frame without a
     /// name, the address in the object as it was linked.
     pub offset: u64,
     /// Length of the function in bytes; 0 if not known.
     pub size: u64,
+    /// The object file of a user frame, if it is one: [`Frame::address`] then is as linked.
+    pub object: Option<ObjectIndex>,
 }
+
+/// An object file that frames are from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ProfileObject {
+    /// Its path as the process saw it that mapped it first.
+    pub path: PathBuf,
+    /// Its build ID, if it has one.
+    pub build_id: Option<BuildId>,
+}
+
+/// An object stored in a [`Profile`](super::Profile).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectIndex(pub(super) u32);
 
 /// A frame stored in a [`Profile`](super::Profile).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

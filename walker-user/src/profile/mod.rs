@@ -10,14 +10,15 @@ pub(crate) mod fixture;
 mod frame;
 mod named;
 mod strings;
+pub mod timeline;
 pub mod tree;
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use rustc_hash::FxHashMap;
 use walker_common::StackKind;
 
-pub use frame::{Frame, FrameClass, FrameId, Label, Origin};
+pub use frame::{Frame, FrameClass, FrameId, Label, ObjectIndex, Origin, ProfileObject};
 pub use strings::{Strings, SymbolId};
 use tree::{CallTree, TreeBuilder};
 
@@ -44,10 +45,10 @@ pub struct WeightedStack {
 }
 
 /// Samples that went missing for one reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// Why, in a few words.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// How many samples.
     pub samples: u64,
 }
@@ -107,6 +108,8 @@ pub struct Profile {
     markers: [SymbolId; StackKind::ALL.len()],
     frames: Vec<(Frame, Label)>,
     frame_ids: FxHashMap<Frame, FrameId>,
+    objects: Vec<ProfileObject>,
+    object_ids: FxHashMap<ProfileObject, ObjectIndex>,
     stacks: Vec<WeightedStack>,
 }
 
@@ -128,6 +131,8 @@ impl Profile {
             strings,
             frames: Vec::new(),
             frame_ids: FxHashMap::default(),
+            objects: Vec::new(),
+            object_ids: FxHashMap::default(),
             stacks: Vec::new(),
         }
     }
@@ -169,6 +174,31 @@ impl Profile {
         id
     }
 
+    /// The index of `object` in this profile.
+    ///
+    /// # Panics
+    ///
+    /// If there would be more than 2^32 distinct objects.
+    pub fn intern_object(&mut self, object: ProfileObject) -> ObjectIndex {
+        if let Some(&id) = self.object_ids.get(&object) {
+            return id;
+        }
+        let id = u32::try_from(self.objects.len()).expect("fewer than 2^32 objects");
+        self.objects.push(object.clone());
+        self.object_ids.insert(object, ObjectIndex(id));
+        ObjectIndex(id)
+    }
+
+    /// The object with this index.
+    ///
+    /// # Panics
+    ///
+    /// May panic if the index comes from another profile.
+    #[must_use]
+    pub fn object(&self, index: ObjectIndex) -> &ProfileObject {
+        &self.objects[index.0 as usize]
+    }
+
     /// A frame that is no code: something about the event that belongs to the stack.
     pub fn note(&mut self, text: &str) -> FrameId {
         let name = Some(self.intern(text));
@@ -182,6 +212,7 @@ impl Profile {
             address: 0,
             offset: 0,
             size: 0,
+            object: None,
         })
     }
 

@@ -3,7 +3,7 @@
 
 use walker_common::StackKind;
 
-use super::{Frame, FrameClass, FrameId, Profile};
+use super::{Frame, FrameClass, FrameId, ObjectIndex, Profile};
 use crate::symbolize::{CodeSymbol, KernelSymbol};
 
 impl Profile {
@@ -27,6 +27,7 @@ impl Profile {
             address,
             offset: symbol.map_or(0, |symbol| symbol.offset + (address - lookup)),
             size: symbol.map_or(0, |symbol| symbol.size),
+            object: None,
         };
         self.intern_frame(frame)
     }
@@ -35,13 +36,15 @@ impl Profile {
     /// it.
     ///
     /// `address` is that of the instruction in its process. `after` is how many bytes it is after
-    /// the one that was looked up: 1 for a return address. `reliable` is [`Frame::reliable`].
+    /// the one that was looked up: 1 for a return address. `reliable` is [`Frame::reliable`], `object`
+    /// is [`Frame::object`].
     pub fn user_frames(
         &mut self,
         symbol: &CodeSymbol,
         address: u64,
         after: u64,
         reliable: bool,
+        object: Option<ObjectIndex>,
     ) -> Vec<FrameId> {
         let module = Some(self.intern(&symbol.module));
         let mut frames = Vec::with_capacity(symbol.functions.len());
@@ -58,6 +61,7 @@ impl Profile {
                 address,
                 offset: symbol.offset.saturating_add(after),
                 size: symbol.size,
+                object,
             }));
         }
         frames
@@ -91,7 +95,7 @@ mod tests {
             size: 0x40,
             reason: None,
         };
-        let ids = profile.user_frames(&symbol, 0x55_0011, 1, true);
+        let ids = profile.user_frames(&symbol, 0x55_0011, 1, true, None);
         let shown: Vec<_> = ids
             .iter()
             .map(|&id| {
@@ -115,7 +119,7 @@ mod tests {
         let mut profile = Profile::new(Meta::default());
         for (module, name) in [("libc.so.6", "libc.so.6+0x1234"), ("[vdso]", "[vdso]")] {
             let symbol = CodeSymbol::unnamed(module, 0x1234, Reason::NotCovered);
-            let ids = profile.user_frames(&symbol, 0x7f00_0000_1234, 0, false);
+            let ids = profile.user_frames(&symbol, 0x7f00_0000_1234, 0, false, None);
             assert_eq!(ids.len(), 1);
             assert!(!profile.frame(ids[0]).reliable);
             assert_eq!(profile.text(profile.label(ids[0]).name), name);

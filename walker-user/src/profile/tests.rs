@@ -22,6 +22,7 @@ fn shown(classes: &[FrameClass]) -> String {
             address: 0,
             offset: 0,
             size: 0,
+            object: None,
         })
     };
     let frames = classes.iter().map(&mut intern).collect();
@@ -63,6 +64,7 @@ fn equal_frames_are_stored_once() {
         address: 0x1000,
         offset: 0,
         size: 8,
+        object: None,
     };
     let id = profile.intern_frame(frame);
     assert_eq!(profile.intern_frame(frame), id);
@@ -92,6 +94,7 @@ fn a_frame_without_a_symbol_is_called_by_its_module() {
             address: 0x1000,
             offset: 0,
             size: 0,
+            object: None,
         });
         assert_eq!(profile.text(profile.label(id).name), name);
     }

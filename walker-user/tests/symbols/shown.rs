@@ -24,7 +24,7 @@ fn inlined_functions_of_a_real_program_are_written() {
     let mut profile = Profile::new(Meta::default());
     let comm = profile.intern("program");
     // As after a call, so that the address is one more than what was looked up.
-    let frames = profile.user_frames(&named[&address], 0x5500_0000 + address + 1, 1, true);
+    let frames = profile.user_frames(&named[&address], 0x5500_0000 + address + 1, 1, true, None);
     profile.push(WeightedStack {
         comm,
         pid: Some(1),
