@@ -94,7 +94,7 @@ fn live() -> anyhow::Result<Input> {
     Ok(Input {
         machine: Machine {
             thread_size: session.kernel.offsets.thread_size,
-            tables: session.kernel.tables,
+            tables: session.kernel.sampled.tables,
             cpus,
         },
         records,

@@ -1,4 +1,5 @@
-//! From distinct raw stacks to a profile: every distinct address is named once.
+//! Names for the addresses of raw stacks, each distinct one looked up once, and profiles of raw stacks
+//! with their names.
 //!
 //! What was kept of processes and their files while they lived comes in through [`UserFiles`];
 //! how a name is found is the job of [`crate::symbolize`].
@@ -8,11 +9,11 @@ use std::{collections::HashMap, sync::Arc};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    aggregate::{Aggregate, Code, RawFrame},
     capture::{record::name_text, session::Prepared},
     kernel::bpf_text,
     process::object::ObjectId,
-    profile::{Meta, Profile, WeightedStack},
+    profile::{FrameId, ObjectIndex, Profile, SymbolId},
+    stack_tree::{Code, Place, Process, RawFrame},
     symbolize::{
         CodeSymbol, KernelSymbol, KernelSymbols, Object, Reason, UserSymbols, perf_map::PerfMapFile,
     },
@@ -31,60 +32,107 @@ pub trait UserFiles {
     fn perf_map(&self, pid: u32) -> Option<&PerfMapFile>;
 }
 
-/// Addresses by what holds their code; of memory also by process.
-type Addresses = FxHashMap<(Code, u32), FxHashSet<u64>>;
-/// Names of user code, likewise.
-type UserNames = FxHashMap<(Code, u32), HashMap<u64, Arc<CodeSymbol>>>;
+/// What addresses of one piece of code have in common: what holds it, and of memory also the process
+/// (0 otherwise).
+pub type Holder = (Code, u32);
+/// Names of user code, by what holds it and the address.
+pub type UserNames = FxHashMap<Holder, HashMap<u64, Arc<CodeSymbol>>>;
 
 /// What addresses of one piece of code have in common.
-const fn holder(code: Code, pid: u32) -> (Code, u32) {
+#[must_use]
+pub const fn holder(code: Code, pid: u32) -> Holder {
     match code {
         Code::Memory => (code, pid),
         Code::Object(_) | Code::NoFile(_) | Code::Unmapped => (code, 0),
     }
 }
 
-/// Names every distinct address of `aggregate` and builds the profile.
-pub fn profile(
-    aggregate: &Aggregate,
-    meta: Meta,
-    prepared: &mut Prepared,
-    kernel_symbols: &mut KernelSymbols,
-    user: Option<(&mut dyn UserFiles, &mut UserSymbols)>,
-) -> Profile {
-    let stacks: Vec<_> = aggregate.stacks().collect();
-    let mut kernel: FxHashSet<u64> = FxHashSet::default();
-    let mut addresses = Addresses::default();
-    for stack in &stacks {
-        for frame in &stack.frames {
-            match *frame {
-                RawFrame::Note(_) => continue,
-                RawFrame::Kernel { lookup, .. } => kernel.insert(lookup),
-                RawFrame::User { code, lookup, .. } => {
-                    let holder = holder(code, stack.process.pid);
-                    addresses.entry(holder).or_default().insert(lookup)
-                }
+/// Distinct addresses that want names.
+#[derive(Debug, Default)]
+pub struct Addresses {
+    /// Of the kernel.
+    pub kernel: FxHashSet<u64>,
+    /// Of user space.
+    pub user: FxHashMap<Holder, FxHashSet<u64>>,
+}
+
+impl Addresses {
+    /// Those of a tree's frames, of which each comes after the one it is kept below; `pid_of` gives
+    /// the process with a number. A frame that is `None` has no address.
+    pub fn of_nodes(
+        nodes: impl IntoIterator<Item = Option<(Place, RawFrame)>>,
+        pid_of: impl Fn(u32) -> u32,
+    ) -> Self {
+        let mut addresses = Self::default();
+        // The process of each frame is that of the frame it is kept below.
+        let mut pids: Vec<u32> = Vec::new();
+        for node in nodes {
+            let Some((place, frame)) = node else {
+                pids.push(0);
+                continue;
             };
+            let pid = match place {
+                Place::Process(process) => pid_of(process),
+                Place::Node(parent) => pids.get(parent as usize).copied().unwrap_or(0),
+            };
+            pids.push(pid);
+            addresses.add(pid, frame);
+        }
+        addresses
+    }
+
+    fn add(&mut self, pid: u32, frame: RawFrame) {
+        match frame {
+            RawFrame::Note(_) => {}
+            RawFrame::Kernel { lookup, .. } => {
+                self.kernel.insert(lookup);
+            }
+            RawFrame::User { code, lookup, .. } => {
+                let addresses = self.user.entry(holder(code, pid)).or_default();
+                addresses.insert(lookup);
+            }
         }
     }
-    let kernel = name_kernel(prepared, kernel_symbols, kernel);
-    let names = user.map_or_else(UserNames::default, |(files, symbols)| {
-        name_user(files, symbols, addresses)
-    });
+}
 
-    let mut profile = Profile::new(meta);
-    for stack in stacks {
-        let mut frames = Vec::with_capacity(stack.frames.len());
-        for frame in &stack.frames {
+/// Names of addresses.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Of the kernel.
+    pub kernel: FxHashMap<u64, KernelSymbol>,
+    /// Of user space.
+    pub user: UserNames,
+}
+
+/// What raw frames refer to by number.
+pub trait Referred {
+    /// The text of a note.
+    fn note(&self, note: u32) -> &str;
+    /// An object file, as the profile has it.
+    fn object(&self, profile: &mut Profile, id: ObjectId) -> Option<ObjectIndex>;
+}
+
+impl Names {
+    /// The frames of a stack of this process, which is root first. Every address has to have been
+    /// looked up.
+    pub fn frames(
+        &self,
+        profile: &mut Profile,
+        referred: &impl Referred,
+        pid: u32,
+        frames: &[RawFrame],
+    ) -> Vec<FrameId> {
+        let mut named = Vec::with_capacity(frames.len());
+        for frame in frames {
             match *frame {
-                RawFrame::Note(note) => frames.push(profile.note(aggregate.note_text(note))),
+                RawFrame::Note(note) => named.push(profile.note(referred.note(note))),
                 RawFrame::Kernel {
                     ip,
                     lookup,
                     stack,
                     reliable,
-                } => frames.push(profile.kernel_frame(
-                    kernel.get(&lookup),
+                } => named.push(profile.kernel_frame(
+                    self.kernel.get(&lookup),
                     (ip, lookup),
                     stack,
                     reliable,
@@ -95,38 +143,36 @@ pub fn profile(
                     lookup,
                     reliable,
                 } => {
-                    // Every address was looked up, and every look-up has an answer.
-                    let names = names.get(&holder(code, stack.process.pid));
+                    // Every look-up has an answer.
+                    let names = self.user.get(&holder(code, pid));
+                    let object = match code {
+                        Code::Object(id) => referred.object(profile, id),
+                        _ => None,
+                    };
                     if let Some(symbol) = names.and_then(|names| names.get(&lookup)) {
-                        let after = address - lookup;
-                        frames.extend(profile.user_frames(symbol, address, after, reliable, None));
+                        let after = address.wrapping_sub(lookup);
+                        named.extend(profile.user_frames(symbol, address, after, reliable, object));
                     }
                 }
             }
         }
-        let comm = profile.intern(&name_text(&stack.process.comm));
-        profile.push(WeightedStack {
-            comm,
-            pid: Some(stack.process.pid),
-            frames,
-            event: stack.event as usize,
-            samples: stack.samples,
-            weight: stack.weight,
-            stop: stack.stop,
-            complete: stack.complete,
-        });
+        named
     }
-    profile
+}
+
+/// The name of a process in a profile.
+pub fn comm(profile: &mut Profile, process: &Process) -> SymbolId {
+    profile.intern(&name_text(&process.comm))
 }
 
 /// Symbols of kernel addresses: kallsyms, then the kernel's list of BPF programs, which some
 /// kernels do not show in kallsyms.
-fn name_kernel(
+pub fn name_kernel(
     prepared: &mut Prepared,
     symbols: &mut KernelSymbols,
     addresses: FxHashSet<u64>,
 ) -> FxHashMap<u64, KernelSymbol> {
-    let in_image = |address: &u64| prepared.kernel.tables.text.is_static(*address);
+    let in_image = |address: &u64| prepared.kernel.sampled.tables.text.is_static(*address);
     let (image, dynamic): (Vec<u64>, Vec<u64>) = addresses.into_iter().partition(in_image);
     let mut names = symbols.look_up(&prepared.kernel.symbols, &image);
     if dynamic.is_empty() {
@@ -152,26 +198,23 @@ fn name_kernel(
     names
 }
 
-fn name_user(
+/// Names of addresses of one piece of user code.
+pub fn name_user(
     files: &mut dyn UserFiles,
     symbols: &mut UserSymbols,
-    addresses: Addresses,
-) -> UserNames {
-    let mut names = UserNames::default();
-    for (holder, addresses) in addresses {
-        let addresses: Vec<u64> = addresses.into_iter().collect();
-        let found = match holder {
-            (Code::Object(id), _) => match files.object(id) {
-                Ok(object) => symbols.object(&object, &addresses),
-                Err(name) => symbols.without_file(&name, &addresses, Reason::Unreadable),
-            },
-            (Code::NoFile(number), _) => {
-                symbols.without_file(files.name(number), &addresses, Reason::Unreadable)
-            }
-            (Code::Memory, pid) => symbols.jit_file(files.perf_map(pid), &addresses),
-            (Code::Unmapped, _) => symbols.without_file(UNKNOWN, &addresses, Reason::Unmapped),
-        };
-        names.insert(holder, found);
+    holder: Holder,
+    addresses: FxHashSet<u64>,
+) -> HashMap<u64, Arc<CodeSymbol>> {
+    let addresses: Vec<u64> = addresses.into_iter().collect();
+    match holder {
+        (Code::Object(id), _) => match files.object(id) {
+            Ok(object) => symbols.object(&object, &addresses),
+            Err(name) => symbols.without_file(&name, &addresses, Reason::Unreadable),
+        },
+        (Code::NoFile(number), _) => {
+            symbols.without_file(files.name(number), &addresses, Reason::Unreadable)
+        }
+        (Code::Memory, pid) => symbols.jit_file(files.perf_map(pid), &addresses),
+        (Code::Unmapped, _) => symbols.without_file(UNKNOWN, &addresses, Reason::Unmapped),
     }
-    names
 }

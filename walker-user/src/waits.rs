@@ -1,38 +1,38 @@
 //! Waits: brings the sample of a task that begins to wait together with the end of the wait.
 //!
-//! The sample tells the stack, the end how long it took and who woke the task. Where stacks are
-//! kept is `aggregate`'s business.
+//! The sample tells the stack, the end how long it took and who woke the task. What else there is to
+//! know of the sample is of no interest here.
 
 use rustc_hash::FxHashMap;
 use walker_common::wire::{WAKER_INTERRUPT, WAKER_TASK, WaitEnd};
 
-use crate::{aggregate::Place, capture::record::name_text, unwind::StopReason};
+use crate::capture::record::name_text;
 
 /// Most tasks that can wait at one time.
 const MAX_WAITING: usize = 100_000;
 
 /// A wait whose end has not come.
-#[derive(Debug, Clone, Copy)]
-pub struct Begun {
+#[derive(Debug, Clone)]
+pub struct Begun<T> {
     /// The thread.
     pub tid: u32,
     /// When it was switched out (`CLOCK_MONOTONIC`), in nanoseconds.
     pub since_ns: u64,
-    /// Where its stack is kept.
-    pub place: Place,
-    /// Why the walk of its stack ended.
-    pub stop: StopReason,
+    /// Its sample.
+    pub sample: T,
     /// Whether it could have gone on running.
     pub runnable: bool,
 }
 
 /// A wait that is over, or that lasted to the end of the recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waited {
-    /// Where its stack is kept.
-    pub place: Place,
-    /// Why the walk of its stack ended.
-    pub stop: StopReason,
+pub struct Waited<T> {
+    /// Its sample.
+    pub sample: T,
+    /// When it began (`CLOCK_MONOTONIC`), in nanoseconds.
+    pub since_ns: u64,
+    /// The thread.
+    pub tid: u32,
     /// How long it took, in nanoseconds.
     pub duration_ns: u64,
     /// Who ended it, in brackets; nothing if that is not known.
@@ -50,14 +50,14 @@ pub struct Bounds {
 
 /// The tasks that wait.
 #[derive(Debug)]
-pub struct Waits {
+pub struct Waits<T> {
     bounds: Bounds,
-    waiting: FxHashMap<u32, Begun>,
+    waiting: FxHashMap<u32, Begun<T>>,
     filtered: u64,
     lost: u64,
 }
 
-impl Waits {
+impl<T> Waits<T> {
     /// Nobody waits yet.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
@@ -70,7 +70,7 @@ impl Waits {
     }
 
     /// A task begins to wait.
-    pub fn begin(&mut self, wait: Begun) {
+    pub fn begin(&mut self, wait: Begun<T>) {
         if self.waiting.len() >= MAX_WAITING && !self.waiting.contains_key(&wait.tid) {
             self.lost += 1;
             return;
@@ -82,7 +82,7 @@ impl Waits {
 
     /// A task runs again. `None` if the wait is not of interest, or its sample did not arrive,
     /// which was counted where it was lost.
-    pub fn end(&mut self, end: &WaitEnd) -> Option<Waited> {
+    pub fn end(&mut self, end: &WaitEnd) -> Option<Waited<T>> {
         let begun = self.waiting.get(&end.tid)?;
         if begun.since_ns != end.since_ns {
             return None;
@@ -99,8 +99,8 @@ impl Waits {
     }
 
     /// The tasks that still wait when the recording ends.
-    pub fn still_waiting(&mut self, now_ns: u64) -> Vec<Waited> {
-        let mut waiting: Vec<Begun> = self.waiting.drain().map(|(_, begun)| begun).collect();
+    pub fn still_waiting(&mut self, now_ns: u64) -> Vec<Waited<T>> {
+        let mut waiting: Vec<Begun<T>> = self.waiting.drain().map(|(_, begun)| begun).collect();
         waiting.sort_unstable_by_key(|begun| (begun.since_ns, begun.tid));
         waiting
             .into_iter()
@@ -108,15 +108,21 @@ impl Waits {
             .collect()
     }
 
-    fn waited(&mut self, begun: Begun, until_ns: u64, note: Option<String>) -> Option<Waited> {
+    fn waited(
+        &mut self,
+        begun: Begun<T>,
+        until_ns: u64,
+        note: Option<String>,
+    ) -> Option<Waited<T>> {
         let duration_ns = until_ns.saturating_sub(begun.since_ns);
         if duration_ns < self.bounds.min_ns || duration_ns > self.bounds.max_ns {
             self.filtered += 1;
             return None;
         }
         Some(Waited {
-            place: begun.place,
-            stop: begun.stop,
+            sample: begun.sample,
+            since_ns: begun.since_ns,
+            tid: begun.tid,
             duration_ns,
             note,
         })
@@ -138,18 +144,12 @@ impl Waits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::{Aggregate, Process};
 
-    fn begun(tid: u32, since_ns: u64) -> Begun {
-        let process = Process {
-            pid: tid,
-            comm: [b'a'; 16],
-        };
+    const fn begun(tid: u32, since_ns: u64) -> Begun<()> {
         Begun {
             tid,
             since_ns,
-            place: Aggregate::default().place(process, &[]),
-            stop: StopReason::UserMode,
+            sample: (),
             runnable: false,
         }
     }

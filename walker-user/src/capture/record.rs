@@ -100,6 +100,7 @@ impl<'a> Record<'a> {
 /// A parsed sample.
 #[derive(Debug, Clone)]
 pub struct Sample<'a> {
+    bytes: &'a [u8],
     header: SampleHeader,
     start: Start,
     segments: [Option<CapturedSegment<'a>>; MAX_SEGMENTS],
@@ -171,6 +172,7 @@ impl<'a> Sample<'a> {
             Err(_) => &[],
         };
         Ok(Self {
+            bytes: record,
             header,
             start,
             segments,
@@ -178,6 +180,12 @@ impl<'a> Sample<'a> {
             user_stack,
             kernel_chain,
         })
+    }
+
+    /// The whole record as it was captured.
+    #[must_use]
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// The fixed part of the record.

@@ -208,7 +208,7 @@ impl Captured<'_> {
     pub fn walk(&self, sample: &Sample<'_>, frames: &mut Vec<Frame>) -> StopReason {
         let event = self.events.get(sample.header().event as usize);
         let entry = event.and_then(|event| event.entry);
-        self.kernel.walk(sample, entry, frames)
+        self.kernel.sampled.walk(sample, entry, frames)
     }
 }
 
@@ -345,6 +345,12 @@ impl Session {
         Ok(events
             .map(|event| self.object.counters(event))
             .collect::<Result<_, _>>()?)
+    }
+
+    /// Records so far that could not be parsed.
+    #[must_use]
+    pub const fn malformed(&self) -> u64 {
+        self.malformed
     }
 
     /// Waits until it is time to drain: records wait and are many, or a while has passed.

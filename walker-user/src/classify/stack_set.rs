@@ -22,6 +22,13 @@ pub struct StackSet<'a> {
     pub word: WordSize,
 }
 
+impl StackSet<'_> {
+    /// Every stack, in the order of the search.
+    pub fn all(&self) -> impl Iterator<Item = &KnownStack> {
+        self.task.iter().chain(self.percpu)
+    }
+}
+
 /// Why there is no stack to go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StackError {

@@ -214,8 +214,9 @@ fn types_and_symbols<W: Write>(report: &mut Report<W>) -> anyhow::Result<()> {
 fn kernel<W: Write>(report: &mut Report<W>, mut prepared: Prepared) -> anyhow::Result<()> {
     let kernel = &prepared.kernel;
     let (tables, entries) = (
-        kernel.tables.orc.len(),
+        kernel.sampled.tables.orc.len(),
         kernel
+            .sampled
             .tables
             .orc
             .iter()

@@ -6,9 +6,12 @@
 mod core;
 mod doctor;
 mod event_args;
+mod input;
+mod inspect;
 mod output_file;
 mod record;
 mod recorder;
+mod recording_file;
 mod run;
 mod stacks;
 mod status;
@@ -56,6 +59,12 @@ Examples:
   sudo stackwalk verify -a -d 10          the whole system for ten seconds
   sudo stackwalk verify -a -d 10 --json   the same as one JSON object")]
     Verify(verify::VerifyArgs),
+    /// Say what a recording is and holds.
+    #[command(after_help = "\
+Examples:
+  stackwalk inspect            the recording stackwalk.swk
+  stackwalk inspect run.swk    another one")]
+    Inspect(inspect::InspectArgs),
     /// Show the stacks of all CPUs and tasks in the dump of a kernel's memory.
     #[command(after_help = "\
 DUMP is an ELF core as kdump and QEMU's `dump-guest-memory` write it, of x86_64 or i386.
@@ -157,6 +166,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Record(args) => record::record(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
         Command::Core(args) => core::core(&args),
         Command::Stacks => stacks::stacks(),
         Command::Doctor => doctor::doctor(),

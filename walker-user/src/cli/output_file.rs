@@ -133,7 +133,7 @@ impl OutputFile {
 
 /// The system's reason without the path of the temporary file, which would only confuse. tempfile
 /// puts it behind the reason and has no other way to the reason alone.
-fn plain(error: io::Error) -> io::Error {
+pub(super) fn plain(error: io::Error) -> io::Error {
     let text = error.to_string();
     match text.split_once(" at path ") {
         Some((reason, _)) => io::Error::new(error.kind(), reason),

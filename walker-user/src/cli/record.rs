@@ -1,6 +1,6 @@
 //! `stackwalk record`: sample, and write what was seen.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -10,25 +10,24 @@ use super::{
     SamplingArgs, TargetArgs,
     event_args::TimeArgs,
     output_file::{Format, OutputFile},
-    recorder::Recorder,
+    recorder::{Recorder, RecorderOptions},
+    recording_file::RecordingFile,
     run::{Finished, Wanted, complain, sample},
-    summary::{self, Conditions, Dropped, grouped},
+    summary::{self, Conditions, grouped},
 };
 use crate::{
-    capture::{
-        budget::FIRST_BUDGET,
-        events::{EventInfo, Weight},
-        object::Sides,
-    },
-    output::{folded, svg, text},
-    profile::{Meta, Profile, Totals, Unit},
-    resolve::{self, UserFiles},
+    capture::{budget::FIRST_BUDGET, object::Sides},
+    output::{byte_size, folded, svg, text},
+    profile::{Profile, Totals},
+    recording::{head::Counts, reader::Recording, rows::NameRow, sink::code_row},
+    resolve::{self, Addresses},
+    stack_tree::Code,
     symbolize::{KernelSymbols, UserSymbols, service},
     user_side::{UserCounters, UserSide},
 };
 
 /// Where results go if nothing is said.
-const DEFAULT_OUTPUT: &str = "stackwalk.svg";
+const DEFAULT_OUTPUT: &str = "stackwalk.swk";
 
 /// The largest copy of a user stack.
 const USER_STACK_MAX_KIB: u32 = MAX_USER_BYTES as u32 / 1024;
@@ -41,9 +40,9 @@ pub(super) struct RecordArgs {
     sampling: SamplingArgs,
     #[command(flatten)]
     time: TimeArgs,
-    /// Where to write; the form goes by the extension: .svg (interactive flame graph), .folded
-    /// (flame-graph text), .txt (stacks as in an oops). Can be given several times; `-` is
-    /// flame-graph text on standard output
+    /// Where to write; the form goes by the extension: .swk (recording, for `stackwalk report` and
+    /// all others), .svg (interactive flame graph), .folded (flame-graph text), .txt (stacks as in
+    /// an oops). Can be given several times; `-` is flame-graph text on standard output
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_OUTPUT)]
     output: Vec<PathBuf>,
     /// Leave the user stacks out
@@ -57,6 +56,13 @@ pub(super) struct RecordArgs {
     #[arg(long, value_name = "KIB", default_value_t = USER_STACK_MAX_KIB,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(USER_STACK_MAX_KIB)))]
     user_stack_max: u32,
+    /// Keep walked stacks only, not the bytes they were walked from: small, and no other program's
+    /// memory is in the recording
+    #[arg(long)]
+    compact: bool,
+    /// Write over files that are not stackwalk's own
+    #[arg(long)]
+    force: bool,
     /// Do not show stack boundaries ([IRQ], [NMI], …) as frames
     #[arg(long)]
     no_stack_markers: bool,
@@ -77,76 +83,122 @@ impl RecordArgs {
     }
 }
 
+/// Where everything goes.
+struct Outputs {
+    /// The recording, or a file without a name if only pictures are wanted.
+    recording: RecordingFile,
+    /// What is made of the recording.
+    exports: Vec<OutputFile>,
+}
+
+impl Outputs {
+    fn open(paths: &[PathBuf], force: bool) -> anyhow::Result<Self> {
+        let (recordings, others): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            paths.iter().partition(|path| RecordingFile::is_name(path));
+        Ok(Self {
+            recording: match recordings.as_slice() {
+                [] => RecordingFile::unnamed()?,
+                [path] => RecordingFile::create(path, force)?,
+                [_, second, ..] => anyhow::bail!(
+                    "`{}` would be a second recording of the same: copy the first instead",
+                    second.display()
+                ),
+            },
+            exports: others
+                .into_iter()
+                .map(|path| OutputFile::create(path))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
-    let outputs: Vec<OutputFile> = args
-        .output
-        .iter()
-        .map(|path| OutputFile::create(path))
-        .collect::<Result<_, _>>()?;
+    let Outputs { recording, exports } = Outputs::open(&args.output, args.force)?;
+    let (path, file) = (recording.path(), recording.file()?);
     let sides = args.sides();
-    let mut recorder = Recorder::new(sides, args.time.bounds()?);
+    let options = RecorderOptions {
+        title: title(&args.target),
+        sides,
+        bounds: args.time.bounds()?,
+        idle: args.sampling.idle,
+        evidence: path.is_some() && !args.compact,
+    };
+    let evidence = options.evidence;
+    let mut recorder = Recorder::new(options, Box::new(|| recording.begin()));
     let wanted = Wanted {
         events: &args.time.wanted(&args.sampling.events),
         sides,
         oracle: false,
     };
     let mut finished = sample(&args.target, &args.sampling, &wanted, &mut recorder)?;
-    recorder.finish();
+    recorder.finish()?;
 
-    let dropped = Dropped {
-        malformed: finished.ended.malformed,
-        filtered_waits: recorder.waits.filtered(),
-        lost_waits: recorder.waits.lost(),
-    };
+    let dropped = recorder.dropped(finished.ended.malformed);
     let totals = summary::totals(&finished.counters.iter().copied().sum(), &dropped);
+    let mut names = Names::new()?;
+    names.find(&mut recorder, &mut finished)?;
+    let notes = notes(&recorder, &names, &finished, &totals);
+    let counts = Counts {
+        notes: notes.clone(),
+        ..Counts::new(&totals, finished.duration)
+    };
     let events = finished.ended.events.clone();
     let conditions = Conditions {
         events: &events,
         cpus: finished.ended.cpus,
         duration: finished.duration,
     };
-    let frequencies: Vec<_> = events.iter().map(|event| event.frequency).collect();
-    let meta = Meta {
-        title: title(&args.target),
-        events: events.iter().map(|event| event.name.clone()).collect(),
-        unit: unit(&events),
-        frequency: match frequencies.as_slice() {
-            [frequency] => *frequency,
-            _ => None,
-        },
-        duration: conditions.duration,
-        totals: totals.clone(),
-    };
-    let mut names = Names::new()?;
-    let profile = names.profile(&mut recorder, &mut finished, meta);
-    let written: Vec<String> = outputs
-        .iter()
-        .map(|output| output.path().display().to_string())
-        .collect();
-    for output in outputs {
-        write(&profile, output, !args.no_stack_markers)?;
-    }
-
     for line in summary::lines(&conditions, &totals, &finished.counters, &recorder.walks) {
         complain(&line);
     }
-    for line in notes(&recorder, &names, &finished, &totals) {
-        complain(&line);
+    for line in &notes {
+        complain(line);
+    }
+    let samples = recorder.samples;
+    let bytes = match recorder.sink.take() {
+        Some(sink) => sink.end(&counts),
+        None => Ok(0),
+    };
+    let exit = finished.exit_code();
+    // Naming and drawing take memory of their own.
+    drop((recorder, finished, names));
+    let mut written = Vec::new();
+    match (&path, bytes) {
+        (_, Err(error)) => {
+            let place = match &path {
+                Some(path) => format!("`{}`", path.display()),
+                None => format!("a file in {}", std::env::temp_dir().display()),
+            };
+            anyhow::bail!(
+                "cannot write {place}: {error}. The recording stopped there; what it holds can be \
+                 read. `-o FILE` writes to another place, --compact writes less"
+            );
+        }
+        (Some(path), Ok(bytes)) => written.push(format!(
+            "{} ({}{}, {})",
+            path.display(),
+            byte_size(bytes),
+            match bytes.checked_div(samples) {
+                Some(each) => format!(", {} bytes a sample", grouped(each)),
+                None => String::new(),
+            },
+            match evidence {
+                true => "with the bytes of all stacks",
+                false => "walked stacks only",
+            }
+        )),
+        (None, Ok(_)) => {}
+    }
+    if !exports.is_empty() {
+        let (recording, _) = Recording::read(file).context("cannot read the recording again")?;
+        let timeline = recording.timeline(&recording.names);
+        for output in exports {
+            written.push(output.path().display().to_string());
+            write(&timeline.profile, output, !args.no_stack_markers)?;
+        }
     }
     complain(&format!("wrote    {}", written.join(", ")));
-    Ok(finished.exit_code())
-}
-
-/// What the weights of these events can be shown in together.
-fn unit(events: &[EventInfo]) -> Unit {
-    let weighs = |weight: fn(Weight) -> bool| events.iter().any(|event| weight(event.weight));
-    if weighs(|weight| matches!(weight, Weight::Nanoseconds(_) | Weight::Duration)) {
-        Unit::Nanoseconds
-    } else if weighs(|weight| weight != Weight::Events(1)) {
-        Unit::Events
-    } else {
-        Unit::Samples
-    }
+    Ok(exit)
 }
 
 fn write(profile: &Profile, output: OutputFile, markers: bool) -> anyhow::Result<()> {
@@ -220,15 +272,46 @@ impl Names {
         })
     }
 
-    fn profile(&mut self, recorder: &mut Recorder, finished: &mut Finished, meta: Meta) -> Profile {
-        let files = recorder.user_side.as_mut();
-        resolve::profile(
-            &recorder.aggregate,
-            meta,
-            &mut finished.ended.prepared,
-            &mut self.kernel,
-            files.map(|files| (files as &mut dyn UserFiles, &mut self.user)),
-        )
+    /// Names all addresses and puts the names into the recording, first those that cannot be found
+    /// later: of the kernel as it is loaded now, of code without a file, of files that are gone.
+    fn find(&mut self, recorder: &mut Recorder, finished: &mut Finished) -> anyhow::Result<()> {
+        let Some(sink) = &mut recorder.sink else {
+            return Ok(());
+        };
+        let processes = recorder.tree.processes();
+        let addresses =
+            Addresses::of_nodes(recorder.tree.nodes().iter().copied().map(Some), |process| {
+                processes[process as usize].pid
+            });
+        let prepared = &mut finished.ended.prepared;
+        let kernel = resolve::name_kernel(prepared, &mut self.kernel, addresses.kernel);
+        let mut rows: Vec<NameRow> = kernel.into_iter().map(NameRow::from).collect();
+        sort_names(&mut rows);
+        sink.names(&rows)?;
+        let Some(files) = &mut recorder.user_side else {
+            return Ok(());
+        };
+        let mut holders: Vec<_> = addresses.user.into_iter().collect();
+        holders.sort_unstable_by_key(|((code, pid), _)| match code {
+            Code::Memory => (0, *pid),
+            Code::Unmapped | Code::NoFile(_) => (1, 0),
+            Code::Object(id) => (2 + u8::from(files.is_named(*id)), id.0),
+        });
+        for (holder, addresses) in holders {
+            let names = resolve::name_user(files, &mut self.user, holder, addresses);
+            let names = names.into_iter();
+            let mut rows: Vec<NameRow> = names
+                .map(|(lookup, symbol)| NameRow::User {
+                    code: code_row(holder.0),
+                    pid: holder.1,
+                    lookup,
+                    symbol: Arc::unwrap_or_clone(symbol),
+                })
+                .collect();
+            sort_names(&mut rows);
+            sink.names(&rows)?;
+        }
+        Ok(())
     }
 
     /// How many distinct addresses got no name, by reason.
@@ -239,6 +322,13 @@ impl Names {
         }
         unnamed
     }
+}
+
+/// By address, so that the same samples make the same file.
+fn sort_names(names: &mut [NameRow]) {
+    names.sort_unstable_by_key(|name| match name {
+        NameRow::Kernel { lookup, .. } | NameRow::User { lookup, .. } => *lookup,
+    });
 }
 
 /// What else is worth knowing, and only then.
@@ -263,11 +353,11 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
         ));
         notes.extend(user_notes(&user));
     }
-    if recorder.aggregate.shortened() > 0 {
+    if recorder.tree.shortened() > 0 {
         notes.push(format!(
             "warning  {} samples are shown without their inner frames: there were too many \
              distinct stacks",
-            grouped(recorder.aggregate.shortened())
+            grouped(recorder.tree.shortened())
         ));
     }
     if finished.ended.prepared.kernel.unreadable_modules > 0 {

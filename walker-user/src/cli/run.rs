@@ -84,6 +84,10 @@ pub(super) trait Observer {
     fn drained(&mut self, _session: &mut Session) -> anyhow::Result<()> {
         Ok(())
     }
+    /// Whether more samples are of no use.
+    fn wants_to_stop(&self) -> bool {
+        false
+    }
     /// Its events have just been stopped.
     fn stopped(&mut self, _session: &mut Session) -> anyhow::Result<()> {
         Ok(())
@@ -248,6 +252,9 @@ impl Run {
                 () = ready(&mut self.session, more) => {
                     more = self.session.drain(|captured, record| observer.record(captured, record));
                     observer.drained(&mut self.session)?;
+                    if observer.wants_to_stop() {
+                        return Ok(false);
+                    }
                 }
             }
         }

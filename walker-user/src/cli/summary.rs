@@ -32,6 +32,14 @@ pub(super) struct Dropped {
     pub(super) filtered_waits: u64,
     /// Waits whose end did not arrive.
     pub(super) lost_waits: u64,
+    /// Samples that the disk was too slow for.
+    pub(super) slow_disk: u64,
+}
+
+impl Dropped {
+    const fn all(&self) -> u64 {
+        self.malformed + self.filtered_waits + self.lost_waits + self.slow_disk
+    }
 }
 
 /// Where the events went, in the profile's form.
@@ -46,15 +54,14 @@ pub(super) fn totals(counters: &Counters, dropped: &Dropped) -> Totals {
     };
     Totals {
         taken: counters.taken,
-        delivered: counters
-            .delivered
-            .saturating_sub(dropped.malformed + dropped.filtered_waits + dropped.lost_waits),
+        delivered: counters.delivered.saturating_sub(dropped.all()),
         lost: missing(&[
             ("ring buffer full", counters.lost_ring_full),
             ("no buffer for the CPU", counters.lost_no_scratch),
             ("faster than the limit", counters.lost_throttled),
             ("unreadable record", dropped.malformed),
             ("waits whose end was not seen", dropped.lost_waits),
+            ("disk too slow", dropped.slow_disk),
         ]),
         filtered: missing(&[
             ("of other tasks", counters.filtered_target),
@@ -279,10 +286,11 @@ mod tests {
             malformed: 2,
             filtered_waits: 3,
             lost_waits: 4,
+            slow_disk: 6,
         };
         let totals = totals(&counters, &dropped);
         let sum = |missing: &[Missing]| missing.iter().map(|entry| entry.samples).sum::<u64>();
-        assert_eq!(totals.delivered, 51);
+        assert_eq!(totals.delivered, 45);
         assert_eq!(
             totals.delivered + sum(&totals.lost) + sum(&totals.filtered),
             totals.taken

@@ -29,6 +29,7 @@ use crate::{
     kernel::{
         bpf_text::{self, BpfSymbol},
         running::RunningKernel,
+        sampled::interrupted_stack,
     },
     symbolize::KernelSymbols,
     sys::perf::{Attributes, SamplingEvent},
@@ -104,7 +105,7 @@ impl Observer for Verifier {
         }
         let stop = captured.walk(sample, &mut self.frames);
         self.walks.add(
-            kernel.interrupted_stack(&self.frames),
+            interrupted_stack(&self.frames),
             &stop,
             sample.lacks_cpu_table(),
         );
@@ -123,7 +124,7 @@ impl Observer for Verifier {
         let (walk, chain) = common(&self.frames, &self.chain, sample.start(), interrupted);
         let outcome = compare(walk, chain, &|_| false);
         let stacks = stacks(&self.frames, &stop);
-        let text = &kernel.tables.text;
+        let text = &kernel.sampled.tables.text;
         let maybe_bpf = walk.iter().any(|frame| !text.is_static(frame.ip));
         if outcome == Outcome::Disagree && maybe_bpf && self.pending.len() < MAX_PENDING {
             self.pending.push(Pending {

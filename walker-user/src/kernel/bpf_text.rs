@@ -19,7 +19,7 @@ const NAME_BYTES: usize = 128;
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Offsets on the way to and along the list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct BpfTextOffsets {
     task_files: u64,
     files_fdt: u64,

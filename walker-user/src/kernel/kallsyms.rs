@@ -69,6 +69,10 @@ pub struct Kallsyms {
     bpf: Vec<u64>,
     /// Where functions begin that only call what is attached to a tracepoint, sorted.
     reporting: Vec<u64>,
+    /// Of the names and relative addresses of the kernel image's functions.
+    digest: crc32fast::Hasher,
+    /// What those are relative to.
+    first_text: Option<u64>,
 }
 
 /// How the functions are called that are between a tracepoint and a BPF program that is attached to
@@ -130,7 +134,14 @@ impl Kallsyms {
                 self.reporting.push(address);
             }
         }
-        if fields.next() == Some("[bpf]") {
+        let module = fields.next();
+        if module.is_none() && matches!(kind, "t" | "T") {
+            let first = *self.first_text.get_or_insert(address);
+            self.digest
+                .update(&address.wrapping_sub(first).to_le_bytes());
+            self.digest.update(name.as_bytes());
+        }
+        if module == Some("[bpf]") {
             self.bpf.push(address);
         } else if let Some(wanted) = WANTED.iter().find(|wanted| **wanted == name) {
             self.wanted.entry(wanted).or_insert(address);
@@ -198,6 +209,13 @@ impl Kallsyms {
         let at = self.text.partition_point(|start| *start <= address);
         let start = at.checked_sub(1).and_then(|index| self.text.get(index));
         start.is_some_and(|start| self.reporting.binary_search(start).is_ok())
+    }
+
+    /// Tells kernels apart whose image has other functions, or has them elsewhere; where it was
+    /// loaded and which modules there are makes no difference.
+    #[must_use]
+    pub fn digest(&self) -> u32 {
+        self.digest.clone().finalize()
     }
 
     /// Where the code of BPF programs and trampolines begins, sorted.

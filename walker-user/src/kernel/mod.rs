@@ -11,4 +11,5 @@ pub mod memory;
 pub mod offsets;
 pub mod orc_source;
 pub mod running;
+pub mod sampled;
 pub mod stacks;

@@ -3,6 +3,8 @@
 //! Rust emits no CO-RE relocations, so the offsets are resolved here and handed to the BPF
 //! programs as globals.
 
+use serde::Serialize;
+
 use super::bpf_text::BpfTextOffsets;
 use crate::btf::{Btf, BtfError};
 
@@ -50,7 +52,7 @@ impl PerCpuField {
 const SWITCH_WITH_STATE: usize = 4;
 
 /// One of the exception stacks, relative to the per-CPU variable `cea_exception_stacks`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExceptionStack {
     /// The member's name in `struct cea_exception_stacks`, such as `NMI_stack`.
     pub name: String,
@@ -61,7 +63,7 @@ pub struct ExceptionStack {
 }
 
 /// Everything that is taken from BTF.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Offsets {
     /// `task_struct.stack`.
     pub task_stack: u64,
@@ -116,7 +118,7 @@ pub struct Offsets {
 }
 
 /// Offsets in `struct module`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ModuleOrc {
     /// The number of entries.
     pub num_orcs: u64,
@@ -127,7 +129,7 @@ pub struct ModuleOrc {
 }
 
 /// The bit fields that tell ORC's entry formats apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct OrcBits {
     /// Width of `type`.
     pub kind: u64,

@@ -1,10 +1,9 @@
-//! Everything that is found out about the running kernel before the first sample, and the walk
-//! of a sample with it.
+//! Everything that is found out about the running kernel before the first sample.
 
 use std::path::Path;
 
 use anyhow::Context as _;
-use walker_common::{StackKind, maps::CpuStacks, wire::Start};
+use walker_common::maps::CpuStacks;
 
 use super::{
     image::KernelImage,
@@ -13,17 +12,10 @@ use super::{
     memory::CpuProbe,
     offsets::Offsets,
     orc_source::{self, OrcSourceError, RawOrc},
+    sampled::SampledKernel,
     stacks::{self, CpuStackTable},
 };
-use crate::{
-    capture::record::Sample,
-    classify::{KnownStack, StackSet, WordSize},
-    unwind::{
-        Frame, StopReason,
-        kernel::{KernelTables, TextMap, TextRange, walk},
-        start::{Returned, WalkStart},
-    },
-};
+use crate::unwind::kernel::{KernelTables, TextMap, TextRange};
 
 /// BPF programs, trampolines and modules are placed between the kernel image and here
 /// (`MODULES_END`, `arch/x86/include/asm/pgtable_64_types.h`; it has been this or lower since
@@ -40,12 +32,10 @@ pub struct RunningKernel {
     pub offsets: Offsets,
     /// Bounds and extents of symbols.
     pub symbols: Kallsyms,
-    /// Text and unwind tables.
-    pub tables: KernelTables,
+    /// What walks need of it.
+    pub sampled: SampledKernel,
     /// Modules whose unwind tables could not be read.
     pub unreadable_modules: usize,
-    /// The stacks of each CPU that was online, by number.
-    cpus: Vec<Option<CpuStackTable>>,
 }
 
 impl RunningKernel {
@@ -63,14 +53,17 @@ impl RunningKernel {
         let cpus = stacks::of_all_cpus(probe, &offsets, &symbols, cpus)
             .context("cannot find where this kernel's CPUs have their stacks")?;
         let mut kernel = Self {
-            tables: KernelTables {
-                text: text_map(&symbols)?,
-                orc: Vec::new(),
+            sampled: SampledKernel {
+                tables: KernelTables {
+                    text: text_map(&symbols)?,
+                    orc: Vec::new(),
+                },
+                thread_size: offsets.thread_size,
+                cpus,
             },
             offsets,
             symbols,
             unreadable_modules: 0,
-            cpus,
         };
         kernel
             .read_orc(probe, image)
@@ -100,13 +93,18 @@ impl RunningKernel {
                 }
             })?,
         };
-        let has_link = self.cpus.iter().flatten().any(|cpu| cpu.irq_stack_has_link);
+        let has_link = self
+            .sampled
+            .cpus
+            .iter()
+            .flatten()
+            .any(|cpu| cpu.irq_stack_has_link);
         let format = raw.format(bits, has_link)?;
-        self.tables.orc.push(raw.table(format)?);
+        self.sampled.tables.orc.push(raw.table(format)?);
         if let Some(module) = self.offsets.module_orc {
             let (tables, unreadable) =
                 orc_source::of_modules(probe, module, format, Path::new(MODULES));
-            self.tables.orc.extend(tables);
+            self.sampled.tables.orc.extend(tables);
             self.unreadable_modules = unreadable;
         }
         Ok(())
@@ -114,67 +112,20 @@ impl RunningKernel {
 
     /// The stacks of each CPU that has a table.
     pub fn cpus(&self) -> impl Iterator<Item = (u32, &CpuStackTable)> {
-        self.cpus.iter().enumerate().filter_map(|(cpu, table)| {
-            let table = table.as_ref()?;
-            Some((u32::try_from(cpu).ok()?, table))
-        })
+        self.sampled
+            .cpus
+            .iter()
+            .enumerate()
+            .filter_map(|(cpu, table)| {
+                let table = table.as_ref()?;
+                Some((u32::try_from(cpu).ok()?, table))
+            })
     }
 
     /// The tables in the form the BPF programs read.
     pub fn stack_tables(&self) -> impl Iterator<Item = (u32, CpuStacks)> {
         self.cpus()
             .map(|(cpu, table)| (cpu, table.to_map_value(&self.offsets)))
-    }
-
-    /// Walks the kernel stacks of a sample; `frames` is emptied first. `entry` is where the function
-    /// begins that the event is about, if it has a trampoline there.
-    pub fn walk(
-        &self,
-        sample: &Sample<'_>,
-        entry: Option<TextRange>,
-        frames: &mut Vec<Frame>,
-    ) -> StopReason {
-        frames.clear();
-        let header = sample.header();
-        let memory = sample.memory();
-        let returned = match sample.start() {
-            Start::Registers => None,
-            // In user mode nothing was reported: the event interrupted it.
-            Start::Frame if sample.registers().is_user_mode() => None,
-            Start::Frame => Some(Returned::to_frame(&memory, header.regs.sp)),
-            Start::Caller => Some(Returned::to_caller(&self.tables, &memory, header.context)),
-            Start::Trampoline => Some(
-                entry.and_then(|entry| Returned::to_trampoline(&memory, header.context, entry)),
-            ),
-        };
-        let start = match returned {
-            None => WalkStart::Interrupted(sample.registers()),
-            Some(Some(returned)) => WalkStart::Returned(returned),
-            Some(None) => {
-                return StopReason::NoCaller {
-                    context: header.context,
-                };
-            }
-        };
-        let percpu: &[KnownStack] = self
-            .cpus
-            .get(header.cpu as usize)
-            .and_then(Option::as_ref)
-            .map_or(&[], |table| &table.stacks);
-        let stacks = StackSet {
-            task: KnownStack::task(header.task_stack, self.offsets.thread_size).ok(),
-            percpu,
-            word: WordSize::Eight,
-        };
-        walk(&self.tables, start, &stacks, &memory, frames)
-    }
-
-    /// The kind of stack the sample interrupted.
-    #[must_use]
-    pub fn interrupted_stack(&self, frames: &[Frame]) -> StackKind {
-        frames
-            .first()
-            .map_or(StackKind::Unknown, |frame| frame.stack)
     }
 }
 

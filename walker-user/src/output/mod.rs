@@ -13,7 +13,7 @@ use crate::profile::{Missing, Profile, SymbolId, Totals, Unit};
 
 /// `name` without control characters, which would break lines, escape sequences of terminals or
 /// XML; each becomes `_`.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     let replace = |c: char| if c.is_control() { '_' } else { c };
     name.chars().map(replace).collect()
 }
@@ -54,6 +54,16 @@ fn weighed(profile: &Profile, weight: u64) -> String {
         Unit::Samples => format!("{} samples", grouped(weight)),
         Unit::Events => format!("{} events", grouped(weight)),
         Unit::Nanoseconds => duration(weight),
+    }
+}
+
+/// `1234567` bytes as `1.2 MB`.
+pub(crate) fn byte_size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }
 

@@ -105,6 +105,13 @@ impl Object {
         Ok(())
     }
 
+    /// Its length in bytes, and when it was last modified, in seconds and nanoseconds since 1970;
+    /// `None` for the vDSO.
+    #[must_use]
+    pub fn size_and_time(&self) -> Option<(u64, i64, i64)> {
+        self.state.map(FileState::size_and_time)
+    }
+
     /// Its build ID.
     #[must_use]
     pub fn build_id(&self) -> Option<BuildId> {

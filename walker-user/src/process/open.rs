@@ -98,6 +98,11 @@ pub(super) struct FileState {
 }
 
 impl FileState {
+    /// What of it holds on any machine that the file was copied to with its time.
+    pub(super) const fn size_and_time(self) -> (u64, i64, i64) {
+        (self.size, self.modified.0, self.modified.1)
+    }
+
     pub(super) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),

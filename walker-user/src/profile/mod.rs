@@ -258,6 +258,16 @@ impl Profile {
         self.stacks.push(stack);
     }
 
+    /// Says how many samples the stack with this index has, and what they weigh.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such stack.
+    pub fn weigh(&mut self, index: usize, samples: u64, weight: u64) {
+        let stack = &mut self.stacks[index];
+        (stack.samples, stack.weight) = (samples, weight);
+    }
+
     /// The stacks, in the order they were added.
     #[must_use]
     pub fn stacks(&self) -> &[WeightedStack] {

@@ -4,9 +4,8 @@
 
 use std::time::SystemTime;
 
-use walker_common::StackKind;
-
 use super::Profile;
+pub use crate::classify::StackUse;
 
 /// One sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,25 +26,6 @@ pub struct Point {
     pub first_use: u32,
     /// How many it has.
     pub use_count: u8,
-}
-
-/// How much of one kernel stack was in use at a sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StackUse {
-    /// Which.
-    pub kind: StackKind,
-    /// Bytes from the stack pointer to the end that the stack begins at (its highest address).
-    pub used: u32,
-    /// Bytes of the whole stack.
-    pub size: u32,
-}
-
-impl StackUse {
-    /// Bytes that were left.
-    #[must_use]
-    pub const fn room(&self) -> u32 {
-        self.size.saturating_sub(self.used)
-    }
 }
 
 /// A profile and its samples.

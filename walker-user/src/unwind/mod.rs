@@ -199,38 +199,82 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    /// The fixed names by number. Recordings hold the number, so a new reason goes to the end.
+    pub const NAMES: [&'static str; 18] = [
+        "user-sample",
+        "user-mode",
+        "end-of-stack",
+        "unknown-stack",
+        "loop",
+        "no-progress",
+        "missing-bytes",
+        "no-unwind-info",
+        "missing-register",
+        "bad-return-address",
+        "outermost-frame",
+        "truncated",
+        "unreadable-stack",
+        "program-replaced",
+        "unmapped",
+        "bad-unwind-info",
+        "stack-switch",
+        "no-caller",
+    ];
+
+    /// Its number in [`StopReason::NAMES`].
+    #[must_use]
+    pub const fn number(&self) -> u8 {
+        match self {
+            Self::UserSample => 0,
+            Self::UserMode => 1,
+            Self::EndOfStack => 2,
+            Self::UnknownStack { .. } => 3,
+            Self::Loop { .. } => 4,
+            Self::NoProgress { .. } => 5,
+            Self::MissingBytes { .. } => 6,
+            Self::NoUnwindInfo { .. } => 7,
+            Self::MissingRegister { .. } => 8,
+            Self::BadReturnAddress { .. } => 9,
+            Self::OutermostFrame => 10,
+            Self::Truncated { .. } => 11,
+            Self::UnreadableStack => 12,
+            Self::Replaced => 13,
+            Self::Unmapped { .. } => 14,
+            Self::BadUnwindInfo { .. } => 15,
+            Self::StackSwitch { .. } => 16,
+            Self::NoCaller { .. } => 17,
+        }
+    }
+
     /// Whether the walk reached the outermost frame.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        matches!(
-            self,
-            Self::UserMode | Self::EndOfStack | Self::UserSample | Self::OutermostFrame
-        )
+        Self::completes(self.number())
+    }
+
+    /// Whether the reason with this number is that the outermost frame was reached.
+    #[must_use]
+    pub const fn completes(number: u8) -> bool {
+        let complete = [
+            Self::UserSample.number(),
+            Self::UserMode.number(),
+            Self::EndOfStack.number(),
+            Self::OutermostFrame.number(),
+        ];
+        let mut at = 0;
+        while at < complete.len() {
+            if complete[at] == number {
+                return true;
+            }
+            at += 1;
+        }
+        false
     }
 
     /// A fixed name for counting.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        match self {
-            Self::UserSample => "user-sample",
-            Self::UserMode => "user-mode",
-            Self::EndOfStack => "end-of-stack",
-            Self::UnknownStack { .. } => "unknown-stack",
-            Self::Loop { .. } => "loop",
-            Self::NoProgress { .. } => "no-progress",
-            Self::MissingBytes { .. } => "missing-bytes",
-            Self::NoUnwindInfo { .. } => "no-unwind-info",
-            Self::MissingRegister { .. } => "missing-register",
-            Self::BadReturnAddress { .. } => "bad-return-address",
-            Self::OutermostFrame => "outermost-frame",
-            Self::Truncated { .. } => "truncated",
-            Self::UnreadableStack => "unreadable-stack",
-            Self::Replaced => "program-replaced",
-            Self::Unmapped { .. } => "unmapped",
-            Self::BadUnwindInfo { .. } => "bad-unwind-info",
-            Self::StackSwitch { .. } => "stack-switch",
-            Self::NoCaller { .. } => "no-caller",
-        }
+        Self::NAMES[self.number() as usize]
     }
 }
 

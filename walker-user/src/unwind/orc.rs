@@ -4,6 +4,7 @@
 //! `include/linux/objtool_types.h` of 6.1, 6.3, 6.4 to 6.18, and 7.1; lookup: `__orc_find()`,
 //! `arch/x86/kernel/unwind_orc.c` (6.18).
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Bytes of one raw entry in every format: two offsets and the flags.
@@ -32,7 +33,7 @@ pub enum OrcFormat {
 }
 
 /// What a rule is relative to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the registers are named by themselves")]
 pub enum OrcRegister {
@@ -58,7 +59,7 @@ pub enum OrcRegister {
 }
 
 /// What an entry says of the frame's caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum OrcKind {
     /// This code cannot be unwound.
@@ -74,7 +75,7 @@ pub enum OrcKind {
 }
 
 /// One entry, in the form of no particular kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrcEntry {
     /// Added to the stack register.
     pub sp_offset: i16,
@@ -288,13 +289,49 @@ impl OrcTable {
             .iter()
             .map(|raw| OrcEntry::decode(*raw, format))
             .collect();
+        Ok(Self::new(base, starts, entries))
+    }
+
+    /// Builds a table from entries, each with the offset from `base` from which on it holds, in
+    /// the order of offsets.
+    ///
+    /// # Errors
+    /// If there are none, or they are not sorted or too far apart.
+    pub fn from_entries(
+        base: u64,
+        entries: impl IntoIterator<Item = (u32, OrcEntry)>,
+    ) -> Result<Self, OrcError> {
+        let (starts, entries): (Vec<u32>, Vec<OrcEntry>) = entries.into_iter().unzip();
+        let Some(&last) = starts.last() else {
+            return Err(OrcError::Empty);
+        };
+        if let Some(index) = starts.windows(2).position(|pair| pair[1] < pair[0]) {
+            return Err(OrcError::Unsorted { index: index + 1 });
+        }
+        let span = u64::from(last);
+        if span >= MAX_SPAN || base.checked_add(span).is_none() {
+            return Err(OrcError::SpanTooLarge { span });
+        }
+        Ok(Self::new(base, starts, entries))
+    }
+
+    /// A table of entries that were checked.
+    fn new(base: u64, starts: Vec<u32>, entries: Vec<OrcEntry>) -> Self {
         let blocks = index_blocks(&starts);
-        Ok(Self {
+        Self {
             base,
             starts,
             entries,
             blocks,
-        })
+        }
+    }
+
+    /// All entries, each with the offset from [`OrcTable::begin`] from which on it holds.
+    pub fn entries(&self) -> impl Iterator<Item = (u32, OrcEntry)> + '_ {
+        self.starts
+            .iter()
+            .copied()
+            .zip(self.entries.iter().copied())
     }
 
     /// The entry that holds at `ip`: the last of those that start at or below it. `None` outside

@@ -1,9 +1,8 @@
 //! The code of one process, as the walk asks for it: what its mappings show, the unwind tables of
 //! the files behind them, and the instructions.
 
-use super::{memory::ProcessMemory, tables::TableStore};
+use super::{memory::ProcessMemory, seen::SeenLog, tables::TableStore};
 use crate::{
-    aggregate::Code,
     process::{
         Unavailable,
         address_space::{AddressSpace, Mapping},
@@ -11,6 +10,7 @@ use crate::{
         object::ObjectId,
         objects::Objects,
     },
+    stack_tree::Code,
     unwind::user::walk::{CodeAt, CodeKind, ModuleId, UserCode},
 };
 
@@ -26,12 +26,12 @@ const WINDOWS: usize = 8;
 struct Known {
     start: u64,
     end: u64,
-    place: Place,
+    place: CodePlace,
 }
 
 /// What an address is a part of.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodePlace {
     /// An object file; the link-time address is `bias` more than the process's.
     Object {
         /// The file.
@@ -63,6 +63,7 @@ pub(super) struct ProcessCode<'a> {
     objects: &'a mut Objects,
     tables: &'a mut TableStore,
     memory: &'a mut ProcessMemory,
+    seen: &'a mut SeenLog,
     /// The last reads. Few walks need any.
     windows: Vec<Window>,
     known: [Option<Known>; REMEMBERED],
@@ -76,6 +77,7 @@ impl<'a> ProcessCode<'a> {
         objects: &'a mut Objects,
         tables: &'a mut TableStore,
         memory: &'a mut ProcessMemory,
+        seen: &'a mut SeenLog,
     ) -> Self {
         Self {
             pid,
@@ -83,6 +85,7 @@ impl<'a> ProcessCode<'a> {
             objects,
             tables,
             memory,
+            seen,
             windows: Vec::new(),
             known: [None; REMEMBERED],
             next: 0,
@@ -91,7 +94,7 @@ impl<'a> ProcessCode<'a> {
 
     /// What an address is a part of; `None` if it is in no executable mapping.
     #[inline]
-    fn place(&mut self, address: u64) -> Option<Place> {
+    fn place(&mut self, address: u64) -> Option<CodePlace> {
         let holds = |known: &&Known| known.start <= address && address < known.end;
         match self.known.iter().flatten().find(holds) {
             Some(known) => Some(known.place),
@@ -99,18 +102,23 @@ impl<'a> ProcessCode<'a> {
         }
     }
 
-    fn look_up(&mut self, address: u64) -> Option<Place> {
-        let mapping = self.space.get(address)?;
+    fn look_up(&mut self, address: u64) -> Option<CodePlace> {
+        let Some(mapping) = self.space.get(address) else {
+            self.seen.unmapped(self.pid, address);
+            return None;
+        };
         let place = match self.objects.locate(self.pid, mapping, address) {
-            Ok(found) => Place::Object {
+            Ok(found) => CodePlace::Object {
                 id: found.object,
                 bias: found.address.wrapping_sub(address),
             },
-            Err(Unavailable::Anonymous) => Place::Memory,
-            Err(_) => Place::NoFile {
+            Err(Unavailable::Anonymous) => CodePlace::Memory,
+            Err(_) => CodePlace::NoFile {
                 bias: mapping.file_offset.wrapping_sub(mapping.start),
             },
         };
+        self.seen
+            .range(self.pid, mapping.start, mapping.end, Some(place));
         self.known[self.next] = Some(Known {
             start: mapping.start,
             end: mapping.end,
@@ -142,14 +150,18 @@ impl<'a> ProcessCode<'a> {
         let len = WINDOW_BYTES.min(usize::try_from(end.checked_sub(address)?).ok()?);
         let mut bytes = vec![0; len];
         let read = match place {
-            Place::Object { id, bias } => {
+            CodePlace::Object { id, bias } => {
                 let contents = self.objects.contents(id).ok()?;
                 let facts = self.objects.get(id).facts();
                 let link = address.wrapping_add(bias);
                 facts.read_code(&*contents, link, &mut bytes).ok()?
             }
-            Place::Memory => self.memory.read(self.pid, address, &mut bytes),
-            Place::NoFile { .. } => return None,
+            CodePlace::Memory => {
+                let read = self.memory.read(self.pid, address, &mut bytes);
+                self.seen.bytes(self.pid, address, &bytes[..read]);
+                read
+            }
+            CodePlace::NoFile { .. } => return None,
         };
         bytes.truncate(read);
         Some(Window {
@@ -162,9 +174,9 @@ impl<'a> ProcessCode<'a> {
     /// What to keep of an address: what holds its code, and the address there.
     pub(super) fn code(&mut self, address: u64, names: &mut super::NoFiles) -> (Code, u64) {
         match self.place(address) {
-            Some(Place::Object { id, bias }) => (Code::Object(id), address.wrapping_add(bias)),
-            Some(Place::Memory) => (Code::Memory, address),
-            Some(Place::NoFile { bias }) => {
+            Some(CodePlace::Object { id, bias }) => (Code::Object(id), address.wrapping_add(bias)),
+            Some(CodePlace::Memory) => (Code::Memory, address),
+            Some(CodePlace::NoFile { bias }) => {
                 let name = self.space.get(address).map_or(&b""[..], name_of);
                 (Code::NoFile(names.id(name)), address.wrapping_add(bias))
             }
@@ -186,19 +198,19 @@ fn name_of(mapping: &Mapping) -> &[u8] {
 impl UserCode for ProcessCode<'_> {
     fn code_at(&mut self, address: u64) -> Option<CodeAt<'_>> {
         Some(match self.place(address)? {
-            Place::Object { id, bias } => CodeAt {
+            CodePlace::Object { id, bias } => CodeAt {
                 module: ModuleId(id.0),
                 address: address.wrapping_add(bias),
                 cfi: self.tables.get(self.objects, id),
                 kind: CodeKind::Object,
             },
-            Place::NoFile { .. } => CodeAt {
+            CodePlace::NoFile { .. } => CodeAt {
                 module: ModuleId::NONE,
                 address,
                 cfi: None,
                 kind: CodeKind::Object,
             },
-            Place::Memory => CodeAt {
+            CodePlace::Memory => CodeAt {
                 module: ModuleId::NONE,
                 address,
                 cfi: None,

@@ -6,7 +6,13 @@
 
 mod code;
 mod memory;
+mod seen;
 mod tables;
+
+pub use self::{
+    code::CodePlace,
+    seen::{Seen, SeenCode},
+};
 
 use std::{
     ffi::OsStr,
@@ -24,13 +30,13 @@ use walker_common::{
     wire::{Registers, USER_CS},
 };
 
-use self::{code::ProcessCode, memory::ProcessMemory, tables::TableStore};
+use self::{code::ProcessCode, memory::ProcessMemory, seen::SeenLog, tables::TableStore};
 use crate::{
-    aggregate::{Code, RawFrame},
     capture::{
         budget::Budgets,
         object::Object as BpfObject,
         record::Sample,
+        side_band::SideBand,
         side_band_reader::{DEFAULT_PAGES, SideBandReader},
     },
     process::{
@@ -39,6 +45,7 @@ use crate::{
         processes::{Follow, Processes},
     },
     resolve::UserFiles,
+    stack_tree::{Code, RawFrame},
     symbolize::{self, perf_map::PerfMapFile},
     unwind::{
         Frame, FrameSource, StopReason,
@@ -107,6 +114,9 @@ pub struct UserSide {
     objects: Objects,
     tables: TableStore,
     memory: ProcessMemory,
+    seen: SeenLog,
+    /// What happened to processes, if a recording wants to know.
+    events: Option<Vec<SideBand>>,
     no_files: NoFiles,
     perf_maps: FxHashMap<u32, PerfMap>,
     walker: UserWalker,
@@ -128,6 +138,8 @@ impl UserSide {
             objects: Objects::new(),
             tables: TableStore::default(),
             memory: ProcessMemory::default(),
+            seen: SeenLog::default(),
+            events: None,
             no_files: NoFiles::default(),
             perf_maps: FxHashMap::default(),
             walker: UserWalker::new(),
@@ -162,6 +174,9 @@ impl UserSide {
         if let Some(side_band) = &mut self.side_band {
             for record in side_band.read_until(header.time_ns) {
                 self.processes.apply(&record);
+                if let Some(events) = &mut self.events {
+                    events.push(record);
+                }
             }
         }
         let Ok(space) = self.processes.space(header.pid, header.time_ns) else {
@@ -182,6 +197,7 @@ impl UserSide {
             &mut self.objects,
             &mut self.tables,
             &mut self.memory,
+            &mut self.seen,
         );
         self.frames.clear();
         let copy = sample.user_stack();
@@ -273,6 +289,45 @@ impl UserSide {
             side_band.read();
         }
         Ok(())
+    }
+
+    /// From now on keeps what a recording has to hold of processes.
+    pub fn keep_evidence(&mut self) {
+        self.seen.want();
+        self.events = Some(Vec::new());
+    }
+
+    /// The next sample is the record with this number in the recording.
+    pub fn at_record(&mut self, record: u64) {
+        self.seen.at_record(record);
+    }
+
+    /// What walks looked at of processes since the last time.
+    pub fn take_seen(&mut self) -> Vec<Seen> {
+        self.seen.take()
+    }
+
+    /// What happened to processes since the last time.
+    pub fn take_events(&mut self) -> Vec<SideBand> {
+        self.events.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The object files so far; frames and ranges refer to them by index.
+    #[must_use]
+    pub const fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Whether an object can be found at its path, too.
+    #[must_use]
+    pub fn is_named(&self, id: ObjectId) -> bool {
+        self.objects.get(id).path().exists()
+    }
+
+    /// The names of mapped files that were not at hand, by number.
+    #[must_use]
+    pub fn no_files(&self) -> &[String] {
+        &self.no_files.names
     }
 
     /// What became of it all.

@@ -163,7 +163,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Walks a sample's stacks, as `RunningKernel::walk()` does; `frames` is emptied first.
+    /// Walks a sample's stacks, as `SampledKernel::walk()` does; `frames` is emptied first.
     pub(crate) fn walk(&self, sample: &Sample<'_>, frames: &mut Vec<Frame>) -> StopReason {
         frames.clear();
         let header = sample.header();

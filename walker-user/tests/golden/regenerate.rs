@@ -163,7 +163,7 @@ pub(crate) fn golden() -> anyhow::Result<Golden> {
     let mut lookups = BTreeSet::new();
     let mut frames = Vec::new();
     let mut keep = |kernel: &RunningKernel, sample: &Sample<'_>| {
-        let stop = kernel.walk(sample, None, &mut frames);
+        let stop = kernel.sampled.walk(sample, None, &mut frames);
         let own = sample.header().pid == std::process::id();
         // Of other processes nothing is kept, of the kernel's own threads nothing is secret.
         if !own && stop != StopReason::EndOfStack {
@@ -176,7 +176,7 @@ pub(crate) fn golden() -> anyhow::Result<Golden> {
             stop,
             names: &names,
         };
-        let text = &kernel.tables.text;
+        let text = &kernel.sampled.tables.text;
         if compare(&frames, &chain, &|_| false) != Outcome::Agree
             || frames.iter().any(|frame| !text.is_static(frame.ip))
             || load::record_of(sample).len() > MAX_RECORD
@@ -206,7 +206,7 @@ pub(crate) fn golden() -> anyhow::Result<Golden> {
     }
 
     let kernel = &session.kernel;
-    let table = kernel.tables.orc.first().context("no ORC table")?;
+    let table = kernel.sampled.tables.orc.first().context("no ORC table")?;
     let starts: BTreeSet<u64> = lookups
         .iter()
         .filter_map(|ip| Some(table.find_with_start(*ip)?.0))
@@ -230,8 +230,19 @@ pub(crate) fn golden() -> anyhow::Result<Golden> {
         }
     }
 
-    let text = kernel.tables.text.ranges.first().context("no text")?;
-    let dynamic = kernel.tables.text.dynamic.context("no dynamic text")?;
+    let text = kernel
+        .sampled
+        .tables
+        .text
+        .ranges
+        .first()
+        .context("no text")?;
+    let dynamic = kernel
+        .sampled
+        .tables
+        .text
+        .dynamic
+        .context("no dynamic text")?;
     let cpus: BTreeSet<u32> = samples.iter().map(|(cpu, _)| *cpu).collect();
     let golden = Golden {
         thread_size: Hex(kernel.offsets.thread_size),

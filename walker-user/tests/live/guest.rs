@@ -221,8 +221,8 @@ fn the_unwind_table_of_a_module_covers_its_text() {
             .collect::<Vec<_>>()
     };
     // No other table has them.
-    assert_eq!(table_of(&without.kernel.tables.orc), []);
-    let tables = &prepared.kernel.tables.orc;
+    assert_eq!(table_of(&without.kernel.sampled.tables.orc), []);
+    let tables = &prepared.kernel.sampled.tables.orc;
     let [(begin, end)] = table_of(tables)[..] else {
         panic!("{:x?} for {functions:x?}", table_of(tables));
     };
@@ -243,7 +243,7 @@ fn the_unwind_table_of_a_module_covers_its_text() {
     drop(module);
 
     // When it is gone, so is its table.
-    assert_eq!(table_of(&self::prepared().kernel.tables.orc), []);
+    assert_eq!(table_of(&self::prepared().kernel.sampled.tables.orc), []);
 }
 
 fn kcore_has_the_bytes_that_the_bpf_program_reads() {

@@ -260,7 +260,7 @@ fn the_unwind_table_is_whole() {
     assert!(addresses.is_sorted());
 
     let text = symbols.kernel_text().unwrap();
-    let table = &prepared.kernel.tables.orc[0];
+    let table = &prepared.kernel.sampled.tables.orc[0];
     assert!(text.holds(table.begin()), "{:#x}", table.begin());
     assert!(table.len() as u64 <= location.count);
     assert!(table.len() as u64 > location.count / 2);

@@ -1,0 +1,165 @@
+//! The recording that a command reads: found, opened, its names completed, and what is missing of it
+//! said once.
+
+use std::{
+    fs::File,
+    io::{BufReader, IsTerminal as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::run::complain;
+use crate::{
+    profile::timeline::Timeline,
+    recording::{
+        chunk::{ChunkReader, FileError},
+        reader::{Recording, RecordingFile},
+        symbols::{self, RecordedFiles},
+    },
+    resolve::Names,
+    symbolize::{UserSymbols, service},
+};
+
+/// What is read if nothing is said.
+const DEFAULT_INPUT: &str = "stackwalk.swk";
+
+/// Which recording.
+#[derive(Debug, Args)]
+pub(super) struct InputArgs {
+    /// The recording
+    #[arg(value_name = "RECORDING", default_value = DEFAULT_INPUT)]
+    recording: PathBuf,
+    #[command(flatten)]
+    symbols: SymbolArgs,
+}
+
+/// Where names are looked for that a recording does not hold.
+#[derive(Debug, Args)]
+pub(super) struct SymbolArgs {
+    /// Look for the files of programs below this folder, instead of at the paths they had
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(super) symfs: PathBuf,
+}
+
+impl InputArgs {
+    #[expect(dead_code, reason = "for the commands that follow")]
+    /// The path of the recording.
+    pub(super) fn path(&self) -> &Path {
+        &self.recording
+    }
+
+    #[expect(dead_code, reason = "for the commands that follow")]
+    /// Where the files of programs are.
+    pub(super) fn symfs(&self) -> &Path {
+        &self.symbols.symfs
+    }
+
+    /// Opens the recording, and says what of it is not whole.
+    pub(super) fn open(&self) -> anyhow::Result<(Recording, RecordingFile)> {
+        open(&self.recording)
+    }
+
+    #[expect(dead_code, reason = "for the commands that follow")]
+    /// Reads the recording to its named samples.
+    pub(super) fn load(&self) -> anyhow::Result<Timeline> {
+        load(&self.recording, &self.symbols)
+    }
+}
+
+/// Reads a recording to its named samples.
+pub(super) fn load(path: &Path, symbols: &SymbolArgs) -> anyhow::Result<Timeline> {
+    let (mut recording, file) = open(path)?;
+    drop(file);
+    name(&mut recording, &symbols.symfs)?;
+    Ok(recording.timeline(&recording.names))
+}
+
+/// Opens a recording, and says what of it is not whole.
+pub(super) fn open(path: &Path) -> anyhow::Result<(Recording, RecordingFile)> {
+    let read = || {
+        let file = BufReader::with_capacity(256 << 10, File::open(path)?);
+        let mut chunks = ChunkReader::open(file)?;
+        let bar = Progress::new(chunks.len(), "reading");
+        let recording = Recording::load(&mut chunks, &mut |at, _| bar.at(at))?;
+        Ok((recording, RecordingFile::new(chunks)))
+    };
+    let (recording, file) = read().map_err(|error: FileError| explain(path, error))?;
+    for line in recording.defects() {
+        complain(&format!("warning  {}: {line}", path.display()));
+    }
+    Ok((recording, file))
+}
+
+fn explain(path: &Path, error: FileError) -> anyhow::Error {
+    let what = match &error {
+        FileError::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
+            "; `stackwalk record` makes one"
+        }
+        _ => "",
+    };
+    anyhow!("cannot read `{}`: {error}{what}", path.display())
+}
+
+/// Names what has no name in the recording.
+pub(super) fn name(recording: &mut Recording, symfs: &Path) -> anyhow::Result<()> {
+    let addresses = recording.unnamed();
+    let mut found = Names::default();
+    if !addresses.kernel.is_empty() {
+        match symbols::name_kernel(recording, &addresses.kernel) {
+            Some(names) => found.kernel = names,
+            None => complain(&format!(
+                "warning  {} kernel addresses have no names in the recording, and this is not the \
+                 kernel that was recorded ({}) or its symbols are hidden from this user",
+                addresses.kernel.len(),
+                recording.head.host.kernel_release
+            )),
+        }
+    }
+    if !addresses.user.is_empty() {
+        let mut symbols = UserSymbols::new(service::Config::default())
+            .context("cannot start the thread that names addresses")?;
+        let mut files = RecordedFiles::new(recording, symfs.to_owned());
+        found.user = symbols::name_user(&mut files, &mut symbols, addresses.user);
+    }
+    recording.add_names(found);
+    Ok(())
+}
+
+/// Shows how far long work is, on a terminal.
+pub(super) struct Progress(Option<ProgressBar>);
+
+/// Shorter work is not worth it.
+const LONG: u64 = 32 << 20;
+
+impl Progress {
+    /// Work on so many bytes.
+    pub(super) fn new(bytes: u64, doing: &'static str) -> Self {
+        if bytes < LONG || !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes}") {
+            bar.set_style(style);
+        }
+        bar.set_message(doing);
+        Self(Some(bar))
+    }
+
+    /// So many of them are done.
+    pub(super) fn at(&self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(bytes);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The file a recording is written to: checked before sampling starts, and in its place when that
+//! starts, so that whatever ends the recorder leaves what was recorded.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use tempfile::NamedTempFile;
+
+use super::output_file::plain;
+use crate::recording::chunk::MAGIC;
+
+/// The extension of recordings.
+const EXTENSION: &str = "swk";
+
+/// Where a recording goes.
+enum Place {
+    /// A new file, which takes its name when the sampling starts.
+    New(NamedTempFile, PathBuf),
+    /// A device or pipe that was there.
+    Existing(File, PathBuf),
+    /// A file that has no name.
+    Unnamed(File),
+}
+
+/// The file of a recording. It holds other programs' memory, so nobody else may read it.
+pub(super) struct RecordingFile(Place);
+
+impl RecordingFile {
+    /// Whether this is the name of a recording.
+    pub(super) fn is_name(path: &Path) -> bool {
+        path.extension()
+            .is_some_and(|extension| extension == EXTENSION)
+    }
+
+    /// Makes sure that `path` can be written: only over an older recording, unless `force`d.
+    pub(super) fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
+        let cannot = || {
+            format!(
+                "cannot write `{}`; `-o FILE` writes to another place",
+                path.display()
+            )
+        };
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() => {
+                if !force && !is_recording(path).with_context(cannot)? {
+                    bail!(
+                        "`{}` is there and is no recording: --force writes over it, `-o FILE` \
+                         writes to another place",
+                        path.display()
+                    );
+                }
+            }
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(cannot);
+            }
+            Ok(_) => {
+                let file = OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .with_context(cannot)?;
+                return Ok(Self(Place::Existing(file, path.to_owned())));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(cannot),
+        }
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        let file = tempfile::Builder::new()
+            .prefix(".stackwalk-")
+            .tempfile_in(folder.unwrap_or(Path::new(".")))
+            .map_err(plain)
+            .with_context(cannot)?;
+        Ok(Self(Place::New(file, path.to_owned())))
+    }
+
+    /// A file without a name.
+    pub(super) fn unnamed() -> anyhow::Result<Self> {
+        let file = tempfile::tempfile().with_context(|| {
+            let folder = std::env::temp_dir();
+            format!(
+                "cannot write a temporary file in {}; TMPDIR names another folder",
+                folder.display()
+            )
+        })?;
+        Ok(Self(Place::Unnamed(file)))
+    }
+
+    /// Its path, if it has one.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        match &self.0 {
+            Place::New(_, path) | Place::Existing(_, path) => Some(path.clone()),
+            Place::Unnamed(_) => None,
+        }
+    }
+
+    /// Another handle of the same file.
+    pub(super) fn file(&self) -> io::Result<File> {
+        match &self.0 {
+            Place::New(file, _) => file.as_file().try_clone(),
+            Place::Existing(file, _) | Place::Unnamed(file) => file.try_clone(),
+        }
+    }
+
+    /// Puts the file in its place. A recording that was there gets `.old` behind its name.
+    pub(super) fn begin(self) -> anyhow::Result<File> {
+        match self.0 {
+            Place::Existing(file, _) | Place::Unnamed(file) => Ok(file),
+            Place::New(file, path) => {
+                let cannot = || format!("cannot write `{}`", path.display());
+                if path.is_file() && is_recording(&path).with_context(cannot)? {
+                    keep_old(&path).with_context(cannot)?;
+                }
+                file.persist(&path)
+                    .map_err(|error| error.error)
+                    .with_context(cannot)
+            }
+        }
+    }
+}
+
+/// Gives a recording the name `….old`, unless something else has that.
+fn keep_old(path: &Path) -> io::Result<()> {
+    let mut old = path.as_os_str().to_owned();
+    old.push(".old");
+    let old = PathBuf::from(old);
+    if !old.exists() || (old.is_file() && is_recording(&old)?) {
+        fs::rename(path, old)?;
+    }
+    Ok(())
+}
+
+/// Whether what is in a file is a recording, or nothing.
+fn is_recording(path: &Path) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    File::open(path)?
+        .take(MAGIC.len() as u64)
+        .read_to_end(&mut begin)?;
+    Ok(begin.is_empty() || begin == MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn only_recordings_are_written_over_and_the_last_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.swk");
+        for content in ["first", "second", "third"] {
+            let mut file = RecordingFile::create(&path, false)
+                .unwrap()
+                .begin()
+                .unwrap();
+            file.write_all(&MAGIC).unwrap();
+            file.write_all(content.as_bytes()).unwrap();
+        }
+        let old = folder.path().join("run.swk.old");
+        assert!(fs::read(&path).unwrap().ends_with(b"third"));
+        assert!(fs::read(&old).unwrap().ends_with(b"second"));
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+
+        let other = folder.path().join("notes.swk");
+        fs::write(&other, "my notes").unwrap();
+        let error = RecordingFile::create(&other, false).err().unwrap();
+        assert!(format!("{error:#}").contains("--force"), "{error:#}");
+        RecordingFile::create(&other, true)
+            .unwrap()
+            .begin()
+            .unwrap();
+        assert_eq!(fs::read(&other).unwrap(), b"");
+    }
+
+    #[test]
+    fn nothing_is_there_before_the_sampling_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.swk");
+        drop(RecordingFile::create(&path, false).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let missing = folder.path().join("none/run.swk");
+        let error = RecordingFile::create(&missing, false).err().unwrap();
+        let text = format!("{error:#}");
+        assert!(text.contains("No such file or directory") && !text.contains(".stackwalk-"));
+    }
+}

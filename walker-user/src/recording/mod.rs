@@ -1,0 +1,14 @@
+//! Recordings: files that keep the evidence of every sample, and what is made of them later.
+//!
+//! [`chunk`] is the frame of the file, [`head`] and [`rows`] are what it holds. [`sink`] and
+//! [`writer`] write it while the capture runs; [`reader`] reads it back, [`symbols`] names what has
+//! no name in it, and [`timeline`] brings both together. `docs/format.md` describes the file.
+
+pub mod chunk;
+pub mod head;
+pub mod reader;
+pub mod rows;
+pub mod sink;
+pub mod symbols;
+mod timeline;
+pub mod writer;

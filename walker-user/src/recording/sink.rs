@@ -1,0 +1,558 @@
+//! Collects what is recorded and hands it to the writer, a chunk of each kind about once a second.
+//!
+//! If the disk is too slow, the bytes of stacks go first: their walks are kept. Rows wait for
+//! longer, and are dropped, and counted, only when very many wait.
+
+use std::{
+    io,
+    os::unix::ffi::OsStrExt as _,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use walker_common::wire::{SampleHeader, WaitEnd};
+use zerocopy::IntoBytes as _;
+
+use super::{
+    chunk::Kind,
+    head::{Counts, Head},
+    rows::{
+        CodeRow, Entry, FrameRow, MappingRow, NameRow, NodeRow, ObjectRow, OrcChunk, PlaceRow,
+        PlacedAt, ProcessDid, ProcessEvent, SampleChunk, SampleRow,
+    },
+    writer::Writer,
+};
+use crate::{
+    capture::{
+        record::Record,
+        side_band::{Event, SideBand},
+    },
+    classify::StackUse,
+    process::{object::ObjectId, objects::Objects},
+    stack_tree::{Code, Place, RawFrame, StackTree},
+    unwind::{StopReason, orc::OrcTable},
+    user_side::{CodePlace, Seen, SeenCode, UserSide},
+};
+
+/// Stack bytes are written at the latest when there are so many.
+const EVIDENCE_BYTES: usize = 2 << 20;
+/// Everything is written at the latest when this has passed: what a recorder that is killed loses.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// The most samples that wait because the disk is slow.
+const MAX_ROWS: usize = 500_000;
+/// Most rows or entries of one chunk, so that it stays below the limit of a chunk.
+const ROWS_PER_CHUNK: usize = 50_000;
+/// Most bytes of the entries of a chunk, more or less.
+const ENTRY_BYTES: usize = 1 << 20;
+/// Entries of an unwind table in one chunk.
+const ORC_PER_CHUNK: usize = 200_000;
+
+/// A sample as it is recorded.
+#[derive(Debug)]
+pub struct Sampled<'a> {
+    /// The number of its record, as [`Sink::record`] gave it.
+    pub record: u64,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time_ns: u64,
+    /// The thread.
+    pub tid: u32,
+    /// The CPU.
+    pub cpu: u32,
+    /// The event, by number.
+    pub event: u32,
+    /// Where its stack is kept.
+    pub place: Place,
+    /// Why its walk ended.
+    pub stop: StopReason,
+    /// How many frames at the leaf were left out.
+    pub reporting: u8,
+    /// What it weighs.
+    pub weight: u64,
+    /// The kernel stacks in use.
+    pub uses: &'a [StackUse],
+}
+
+/// How much of each growing table was written.
+#[derive(Debug, Default)]
+struct Written {
+    processes: usize,
+    objects: usize,
+    no_files: usize,
+    notes: usize,
+    nodes: usize,
+}
+
+/// What was recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SinkCounters {
+    /// Samples that were written.
+    pub samples: u64,
+    /// Samples that were dropped because the disk was too slow.
+    pub samples_dropped: u64,
+    /// Records whose bytes were dropped for the same reason.
+    pub bytes_dropped: u64,
+}
+
+/// Collects a recording.
+#[derive(Debug)]
+pub struct Sink {
+    writer: Writer,
+    /// Records since the last chunk of them; `None` if they are not kept.
+    evidence: Option<Vec<u8>>,
+    first_record: u64,
+    next_record: u64,
+    rows: Vec<SampleRow>,
+    /// The record and time of the row before the first of `rows`, and of the last.
+    before: (u64, u64),
+    last: (u64, u64),
+    written: Written,
+    flushed: Instant,
+    counters: SinkCounters,
+}
+
+impl Sink {
+    /// Begins a recording with its head and the kernel's unwind tables.
+    ///
+    /// # Errors
+    /// If something cannot be encoded, which no input can cause.
+    pub fn begin(writer: Writer, head: &Head, orc: &[OrcTable]) -> io::Result<Self> {
+        writer.write(Kind::Head, serde_json::to_vec(head)?);
+        if head.evidence {
+            for (number, table) in orc.iter().enumerate() {
+                write_orc(&writer, number as u32, table)?;
+            }
+        }
+        Ok(Self {
+            writer,
+            evidence: head.evidence.then(|| Vec::with_capacity(EVIDENCE_BYTES)),
+            first_record: 0,
+            next_record: 0,
+            rows: Vec::new(),
+            before: (0, 0),
+            last: (0, 0),
+            written: Written::default(),
+            flushed: Instant::now(),
+            counters: SinkCounters::default(),
+        })
+    }
+
+    /// A record arrived; returns its number.
+    pub fn record(&mut self, record: &Record<'_>) -> u64 {
+        let number = self.next_record;
+        self.next_record += 1;
+        if let Some(evidence) = &mut self.evidence {
+            match record {
+                Record::Sample(sample) => evidence.extend_from_slice(sample.bytes()),
+                Record::WaitEnd(end) => evidence.extend_from_slice(end.as_bytes()),
+            }
+            if evidence.len() >= EVIDENCE_BYTES {
+                self.flush_evidence();
+            }
+        }
+        number
+    }
+
+    fn flush_evidence(&mut self) {
+        let Some(evidence) = &mut self.evidence else {
+            return;
+        };
+        if evidence.is_empty() {
+            return;
+        }
+        if self.writer.has_room() {
+            self.writer
+                .write_from(Kind::Evidence, self.first_record, evidence.clone());
+        } else {
+            self.counters.bytes_dropped += self.next_record - self.first_record;
+        }
+        evidence.clear();
+        self.first_record = self.next_record;
+    }
+
+    /// A sample was walked.
+    pub fn sample(&mut self, sample: &Sampled<'_>) {
+        if self.rows.len() >= MAX_ROWS {
+            self.counters.samples_dropped += 1;
+            return;
+        }
+        if self.rows.is_empty() {
+            self.before = (sample.record, sample.time_ns);
+            self.last = self.before;
+        }
+        let (record, time_ns) = self.last;
+        self.last = (sample.record, sample.time_ns);
+        self.counters.samples += 1;
+        self.rows.push(SampleRow {
+            record: sample.record.wrapping_sub(record).cast_signed(),
+            time_ns: sample.time_ns.wrapping_sub(time_ns).cast_signed(),
+            tid: sample.tid,
+            cpu: sample.cpu,
+            event: sample.event,
+            place: placed_at(sample.place),
+            stop: sample.stop.number(),
+            reporting: sample.reporting,
+            weight: sample.weight,
+            uses: sample
+                .uses
+                .iter()
+                .map(|used| (used.kind as u8, used.used, used.size))
+                .collect(),
+        });
+    }
+
+    /// Whether everything should be written.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.flushed.elapsed() >= FLUSH_EVERY
+    }
+
+    /// What is to be known of what was dropped.
+    #[must_use]
+    pub const fn counters(&self) -> SinkCounters {
+        self.counters
+    }
+
+    /// Why nothing is written any more, if so.
+    #[must_use]
+    pub fn failure(&self) -> Option<io::Error> {
+        self.writer.failure()
+    }
+
+    /// Writes what was collected, with what it refers to, if the disk keeps up.
+    ///
+    /// # Errors
+    /// If something cannot be encoded, which no input can cause.
+    pub fn flush(
+        &mut self,
+        tree: &StackTree,
+        user_side: Option<&mut UserSide>,
+        counts: &Counts,
+    ) -> io::Result<()> {
+        self.flushed = Instant::now();
+        if self.writer.has_room() {
+            self.write_rows(tree, user_side)?;
+            self.counts(Kind::Counters, counts)?;
+        }
+        Ok(())
+    }
+
+    fn counts(&self, kind: Kind, counts: &Counts) -> io::Result<()> {
+        let counts = Counts {
+            bytes_dropped: self.counters.bytes_dropped,
+            ..counts.clone()
+        };
+        self.writer.write(kind, serde_json::to_vec(&counts)?);
+        Ok(())
+    }
+
+    fn write_rows(&mut self, tree: &StackTree, user_side: Option<&mut UserSide>) -> io::Result<()> {
+        self.flush_evidence();
+        let mut entries = self.new_of_tree(tree);
+        if let Some(user_side) = user_side {
+            self.new_of_processes(user_side, &mut entries);
+        }
+        let mut rest = entries.as_slice();
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take(ROWS_PER_CHUNK).take_while(|entry| {
+                bytes += entry_bytes(entry);
+                bytes <= ENTRY_BYTES
+            });
+            let (now, later) = rest.split_at(fits.count().max(1));
+            write_list(&self.writer, Kind::Tables, now)?;
+            rest = later;
+        }
+        let nodes = tree.nodes();
+        for nodes in nodes[self.written.nodes..].chunks(ROWS_PER_CHUNK) {
+            let rows: Vec<NodeRow> = nodes.iter().map(node_row).collect();
+            let rows = postcard::to_stdvec(&rows).map_err(encoding)?;
+            let first = self.written.nodes as u64;
+            self.writer.write_from(Kind::Nodes, first, rows);
+            self.written.nodes += nodes.len();
+        }
+        let (mut record, mut time_ns) = self.before;
+        let rows = std::mem::take(&mut self.rows);
+        let mut rows = rows.into_iter().peekable();
+        while rows.peek().is_some() {
+            let chunk = SampleChunk {
+                record,
+                time_ns,
+                rows: rows.by_ref().take(ROWS_PER_CHUNK).collect(),
+            };
+            for row in &chunk.rows {
+                record = record.wrapping_add_signed(row.record);
+                time_ns = time_ns.wrapping_add_signed(row.time_ns);
+            }
+            self.writer.write(
+                Kind::Samples,
+                postcard::to_stdvec(&chunk).map_err(encoding)?,
+            );
+        }
+        Ok(())
+    }
+
+    fn new_of_tree(&mut self, tree: &StackTree) -> Vec<Entry> {
+        let processes = tree.processes();
+        let new = (0..).zip(processes).skip(self.written.processes);
+        let mut entries: Vec<Entry> = new
+            .map(|(number, process)| Entry::Process {
+                number,
+                pid: process.pid,
+                comm: process.comm,
+            })
+            .collect();
+        self.written.processes = processes.len();
+        let notes = tree.notes();
+        let new = (0..).zip(notes).skip(self.written.notes);
+        entries.extend(new.map(|(number, note)| Entry::Note(number, note.clone())));
+        self.written.notes = notes.len();
+        entries
+    }
+
+    fn new_of_processes(&mut self, user_side: &mut UserSide, entries: &mut Vec<Entry>) {
+        let objects = user_side.objects();
+        let new = self.written.objects..objects.len();
+        entries.extend(new.map(|index| Entry::Object(index as u32, object_row(objects, index))));
+        self.written.objects = objects.len();
+        let no_files = user_side.no_files();
+        let new = (0..).zip(no_files).skip(self.written.no_files);
+        entries.extend(new.map(|(number, name)| Entry::NoFile(number, name.clone())));
+        self.written.no_files = no_files.len();
+        entries.extend(user_side.take_seen().into_iter().map(seen_entry));
+        let events = user_side.take_events();
+        entries.extend(events.iter().filter_map(event).map(Entry::Event));
+    }
+
+    /// Writes the names of addresses.
+    ///
+    /// # Errors
+    /// If something cannot be encoded, which no input can cause.
+    pub fn names(&self, names: &[NameRow]) -> io::Result<()> {
+        // A name has at most 4 KiB, and there are at most some hundred inlined functions.
+        let mut chunk = Vec::new();
+        let mut count = 0u32;
+        for name in names {
+            let row = postcard::to_stdvec(name).map_err(encoding)?;
+            if !chunk.is_empty() && chunk.len() + row.len() > ENTRY_BYTES {
+                self.write_names(count, &chunk)?;
+                chunk.clear();
+                count = 0;
+            }
+            chunk.extend_from_slice(&row);
+            count += 1;
+        }
+        if count > 0 {
+            self.write_names(count, &chunk)?;
+        }
+        Ok(())
+    }
+
+    fn write_names(&self, count: u32, rows: &[u8]) -> io::Result<()> {
+        let mut chunk = postcard::to_stdvec(&count).map_err(encoding)?;
+        chunk.extend_from_slice(rows);
+        self.writer.write(Kind::Names, chunk);
+        Ok(())
+    }
+
+    /// Writes all that was collected however long it takes, so that only names are missing.
+    ///
+    /// # Errors
+    /// If something cannot be encoded, which no input can cause.
+    pub fn last_rows(
+        &mut self,
+        tree: &StackTree,
+        user_side: Option<&mut UserSide>,
+    ) -> io::Result<()> {
+        self.write_rows(tree, user_side)
+    }
+
+    /// Ends the recording; returns the bytes of the file.
+    ///
+    /// # Errors
+    /// If the file could not be written to its end.
+    pub fn end(self, counts: &Counts) -> io::Result<u64> {
+        self.counts(Kind::End, counts)?;
+        self.writer.finish()
+    }
+}
+
+fn encoding(error: postcard::Error) -> io::Error {
+    io::Error::other(error)
+}
+
+fn write_list<T: Serialize>(writer: &Writer, kind: Kind, rows: &[T]) -> io::Result<()> {
+    writer.write(kind, postcard::to_stdvec(rows).map_err(encoding)?);
+    Ok(())
+}
+
+fn write_orc(writer: &Writer, number: u32, table: &OrcTable) -> io::Result<()> {
+    let mut before = 0;
+    let mut entries = table.entries().peekable();
+    while entries.peek().is_some() {
+        let part = entries.by_ref().take(ORC_PER_CHUNK).map(|(start, entry)| {
+            let distance = start - before;
+            before = start;
+            (distance, entry)
+        });
+        let chunk = OrcChunk {
+            table: number,
+            entries: part.collect(),
+        };
+        writer.write(Kind::Orc, postcard::to_stdvec(&chunk).map_err(encoding)?);
+    }
+    Ok(())
+}
+
+/// Bytes of an entry, more or less.
+const fn entry_bytes(entry: &Entry) -> usize {
+    32 + match entry {
+        Entry::Process { .. } | Entry::Mapping(_) => 16,
+        Entry::Object(_, object) => object.path.len() + 20,
+        Entry::NoFile(_, text) | Entry::Note(_, text) => text.len(),
+        Entry::Code { bytes, .. } => bytes.len(),
+        Entry::Event(event) => match &event.what {
+            ProcessDid::Executed(name) | ProcessDid::Named(name) => name.len(),
+            ProcessDid::Mapped { path, .. } => path.len() + 20,
+            _ => 16,
+        },
+    }
+}
+
+const fn placed_at(parent: Place) -> PlacedAt {
+    match parent {
+        Place::Process(id) => PlacedAt::Process(id),
+        Place::Node(id) => PlacedAt::Node(id),
+    }
+}
+
+/// The row of what holds code.
+#[must_use]
+pub const fn code_row(code: Code) -> CodeRow {
+    match code {
+        Code::Object(id) => CodeRow::Object(id.0),
+        Code::NoFile(id) => CodeRow::NoFile(id),
+        Code::Memory => CodeRow::Memory,
+        Code::Unmapped => CodeRow::Unmapped,
+    }
+}
+
+fn node_row(&(parent, frame): &(Place, RawFrame)) -> NodeRow {
+    let frame = match frame {
+        RawFrame::Kernel {
+            ip,
+            lookup,
+            stack,
+            reliable,
+        } => FrameRow::Kernel {
+            ip,
+            after: u8::from(ip != lookup),
+            stack: stack as u8,
+            reliable,
+        },
+        RawFrame::User {
+            code,
+            address,
+            lookup,
+            reliable,
+        } => FrameRow::User {
+            code: code_row(code),
+            address,
+            after: u8::from(address != lookup),
+            reliable,
+        },
+        RawFrame::Note(note) => FrameRow::Note(note),
+    };
+    NodeRow {
+        parent: placed_at(parent),
+        frame,
+    }
+}
+
+fn object_row(objects: &Objects, index: usize) -> ObjectRow {
+    let object = objects.get(ObjectId(index as u32));
+    let id = object.build_id();
+    ObjectRow {
+        path: object.path().as_os_str().as_bytes().to_vec(),
+        build_id: id.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+        state: object.size_and_time(),
+    }
+}
+
+fn seen_entry(Seen { since, pid, what }: Seen) -> Entry {
+    match what {
+        SeenCode::Range { start, end, place } => Entry::Mapping(MappingRow {
+            since,
+            pid,
+            start,
+            end,
+            place: match place {
+                Some(CodePlace::Object { id, bias }) => PlaceRow::Object { object: id.0, bias },
+                Some(CodePlace::NoFile { bias }) => PlaceRow::NoFile { bias },
+                Some(CodePlace::Memory) => PlaceRow::Memory,
+                None => PlaceRow::Gone,
+            },
+        }),
+        SeenCode::Bytes { address, bytes } => Entry::Code {
+            since,
+            pid,
+            address,
+            bytes,
+        },
+    }
+}
+
+/// What a recording keeps of what happened to a process; `None` if it is of no interest.
+fn event(record: &SideBand) -> Option<ProcessEvent> {
+    let (pid, tid, what) = match &record.event {
+        Event::Mmap(mmap) if mmap.executable => {
+            let id = mmap.build_id;
+            let what = ProcessDid::Mapped {
+                start: mmap.start,
+                len: mmap.len,
+                offset: mmap.file_offset,
+                path: mmap.path.clone(),
+                build_id: id.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
+            };
+            (mmap.pid, record.tid, what)
+        }
+        Event::Mmap(_) | Event::Ksymbol { .. } => return None,
+        Event::Comm {
+            pid,
+            tid,
+            exec,
+            name,
+        } => {
+            let named = match exec {
+                true => ProcessDid::Executed(name.clone()),
+                false => ProcessDid::Named(name.clone()),
+            };
+            (*pid, *tid, named)
+        }
+        Event::Fork {
+            pid,
+            parent_pid,
+            tid,
+            parent_tid,
+        } => {
+            let what = ProcessDid::Forked {
+                parent_pid: *parent_pid,
+                parent_tid: *parent_tid,
+            };
+            (*pid, *tid, what)
+        }
+        Event::Exit { pid, tid } => (*pid, *tid, ProcessDid::Exited),
+        Event::Lost { count } => (record.pid, record.tid, ProcessDid::Lost(*count)),
+    };
+    Some(ProcessEvent {
+        time_ns: record.time_ns,
+        pid,
+        tid,
+        what,
+    })
+}
+
+const _: () = {
+    // A record begins with its size, so that records can stand one behind the other.
+    assert!(std::mem::offset_of!(SampleHeader, size) == 0);
+    assert!(std::mem::offset_of!(WaitEnd, size) == 0);
+};

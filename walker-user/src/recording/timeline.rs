@@ -1,0 +1,165 @@
+//! From a recording to a [`Timeline`]: distinct stacks with names, and the samples that refer to
+//! them.
+
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::PathBuf,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{head::unit, reader::Recording};
+use crate::{
+    elf::BuildId,
+    process::object::ObjectId,
+    profile::{
+        Meta, ObjectIndex, Profile, ProfileObject, WeightedStack,
+        timeline::{Point, Timeline},
+    },
+    resolve::{self, Addresses, Names, Referred},
+    stack_tree::{Place, Process, RawFrame},
+    unwind::StopReason,
+};
+
+/// What takes the place of a damaged stack.
+const DAMAGED: &str = "[damaged stack]";
+
+impl Recording {
+    /// Every distinct address of the samples.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        Addresses::of_nodes(self.nodes.iter().copied(), |process| {
+            let process = self.processes.get(process as usize);
+            process.map_or(0, |process| process.pid)
+        })
+    }
+
+    /// What was recorded, and how.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        let events = &self.head.events;
+        Meta {
+            title: self.head.title.clone(),
+            events: events.iter().map(|event| event.name.clone()).collect(),
+            unit: unit(events),
+            frequency: match events.as_slice() {
+                [event] => event.frequency,
+                _ => None,
+            },
+            duration: Duration::from_nanos(self.counts.duration_ns),
+            totals: self.counts.totals(),
+        }
+    }
+
+    /// The samples with these names, which are of all addresses.
+    #[must_use]
+    pub fn timeline(&self, names: &Names) -> Timeline {
+        let mut builder = Builder {
+            recording: self,
+            names,
+            profile: Profile::new(self.meta()),
+            stacks: FxHashMap::default(),
+            frames: Vec::new(),
+        };
+        let points = (1..)
+            .zip(&self.rows)
+            .map(|(number, row)| Point {
+                time_ns: row.time_ns.saturating_sub(self.head.began_monotonic_ns),
+                stack: builder.stack(row.place, row.event, row.stop, row.weight),
+                tid: row.tid,
+                cpu: row.cpu,
+                number,
+                weight: row.weight,
+                first_use: row.first_use,
+                use_count: row.use_count,
+            })
+            .collect();
+        Timeline {
+            profile: builder.finish(),
+            points,
+            uses: self.uses.clone(),
+            began: UNIX_EPOCH.checked_add(Duration::from_nanos(self.head.began_realtime_ns)),
+        }
+    }
+}
+
+/// What samples of one stack have in common.
+type Key = (Option<Place>, u16, u8);
+
+/// Builds the profile.
+struct Builder<'a> {
+    recording: &'a Recording,
+    names: &'a Names,
+    profile: Profile,
+    /// The index of a stack, and what it weighs so far.
+    stacks: FxHashMap<Key, (u32, u64, u64)>,
+    frames: Vec<RawFrame>,
+}
+
+impl Builder<'_> {
+    /// The index of a stack, to which a sample is added.
+    fn stack(&mut self, place: Option<Place>, event: u16, stop: u8, weight: u64) -> u32 {
+        let next = self.stacks.len() as u32;
+        let key = (place, event, stop);
+        if let Some((index, samples, sum)) = self.stacks.get_mut(&key) {
+            *samples += 1;
+            *sum = sum.saturating_add(weight);
+            return *index;
+        }
+        self.stacks.insert(key, (next, 1, weight));
+        self.push(key);
+        next
+    }
+
+    fn push(&mut self, (place, event, stop): Key) {
+        let process = place.and_then(|place| self.recording.stack(place, &mut self.frames));
+        let frames = match &process {
+            Some(process) => {
+                self.names
+                    .frames(&mut self.profile, self.recording, process.pid, &self.frames)
+            }
+            None => vec![self.profile.note(DAMAGED)],
+        };
+        let process = process.unwrap_or(Process {
+            pid: 0,
+            comm: *b"[damaged]\0\0\0\0\0\0\0",
+        });
+        let name = StopReason::NAMES.get(usize::from(stop));
+        let comm = resolve::comm(&mut self.profile, &process);
+        self.profile.push(WeightedStack {
+            comm,
+            pid: Some(process.pid),
+            frames,
+            event: usize::from(event),
+            samples: 0,
+            weight: 0,
+            stop: name.copied().unwrap_or("unknown"),
+            complete: StopReason::completes(stop),
+        });
+    }
+
+    fn finish(mut self) -> Profile {
+        for (index, samples, weight) in self.stacks.into_values() {
+            self.profile.weigh(index as usize, samples, weight);
+        }
+        self.profile
+    }
+}
+
+impl Referred for Recording {
+    fn note(&self, note: u32) -> &str {
+        self.notes
+            .get(note as usize)
+            .map_or("[damaged]", String::as_str)
+    }
+
+    fn object(&self, profile: &mut Profile, id: ObjectId) -> Option<ObjectIndex> {
+        let object = self.objects.get(id.0 as usize)?.as_ref()?;
+        Some(profile.intern_object(ProfileObject {
+            path: PathBuf::from(OsStr::from_bytes(&object.path)),
+            build_id: BuildId::new(&object.build_id).ok(),
+        }))
+    }
+}
