@@ -81,7 +81,8 @@ impl Addresses {
         addresses
     }
 
-    fn add(&mut self, pid: u32, frame: RawFrame) {
+    /// Adds that of a frame of this process.
+    pub fn add(&mut self, pid: u32, frame: RawFrame) {
         match frame {
             RawFrame::Note(_) => {}
             RawFrame::Kernel { lookup, .. } => {

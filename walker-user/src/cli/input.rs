@@ -19,7 +19,7 @@ use crate::{
         reader::{Recording, RecordingFile},
         symbols::{self, RecordedFiles},
     },
-    resolve::Names,
+    resolve::{Addresses, Names},
     symbolize::{UserSymbols, service},
 };
 
@@ -45,13 +45,11 @@ pub(super) struct SymbolArgs {
 }
 
 impl InputArgs {
-    #[expect(dead_code, reason = "for the commands that follow")]
     /// The path of the recording.
     pub(super) fn path(&self) -> &Path {
         &self.recording
     }
 
-    #[expect(dead_code, reason = "for the commands that follow")]
     /// Where the files of programs are.
     pub(super) fn symfs(&self) -> &Path {
         &self.symbols.symfs
@@ -73,7 +71,8 @@ impl InputArgs {
 pub(super) fn load(path: &Path, symbols: &SymbolArgs) -> anyhow::Result<Timeline> {
     let (mut recording, file) = open(path)?;
     drop(file);
-    name(&mut recording, &symbols.symfs)?;
+    let unnamed = recording.unnamed();
+    name(&mut recording, unnamed, &symbols.symfs)?;
     Ok(recording.timeline(&recording.names))
 }
 
@@ -103,9 +102,12 @@ fn explain(path: &Path, error: FileError) -> anyhow::Error {
     anyhow!("cannot read `{}`: {error}{what}", path.display())
 }
 
-/// Names what has no name in the recording.
-pub(super) fn name(recording: &mut Recording, symfs: &Path) -> anyhow::Result<()> {
-    let addresses = recording.unnamed();
+/// Names addresses that have no name in the recording.
+pub(super) fn name(
+    recording: &mut Recording,
+    addresses: Addresses,
+    symfs: &Path,
+) -> anyhow::Result<()> {
     let mut found = Names::default();
     if !addresses.kernel.is_empty() {
         match symbols::name_kernel(recording, &addresses.kernel) {

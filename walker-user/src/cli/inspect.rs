@@ -5,26 +5,99 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
-use super::{input::InputArgs, summary::grouped};
+use super::{
+    input::{self, InputArgs},
+    inspect_sample::{self, Inspected},
+    summary::grouped,
+};
 use crate::{
+    capture::record::Record,
     output::{byte_size, duration, printable},
-    recording::reader::Recording,
+    recording::{
+        reader::{Recording, RecordingFile},
+        replay::{Replay, Unwinder, Walked},
+    },
+    resolve::Addresses,
+    stack_tree::RawFrame,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     #[command(flatten)]
     input: InputArgs,
+    /// Show the sample with this number, from 1 in the order of time
+    #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    number: Option<u32>,
 }
 
 pub(super) fn inspect(args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    let (recording, _) = args.input.open()?;
+    let (recording, file) = args.input.open()?;
+    if let Some(number) = args.number {
+        return sample(args, recording, file, number);
+    }
     let mut out = BufWriter::new(io::stdout().lock());
     for (name, text) in overview(&recording) {
         writeln!(out, "{name:<10}{}", printable(&text))?;
     }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sample(
+    args: &InspectArgs,
+    mut recording: Recording,
+    mut file: RecordingFile,
+    number: u32,
+) -> anyhow::Result<ExitCode> {
+    let path = args.input.path().display();
+    let Some(row) = recording.rows.get(number as usize - 1).copied() else {
+        bail!(
+            "`{path}` has no sample {number}: it has {}",
+            recording.rows.len()
+        );
+    };
+    ensure!(
+        recording.has_evidence(),
+        "`{path}` holds walked stacks only: record without --compact, into a .swk file, to have the \
+         bytes that they were walked from"
+    );
+    let record = file
+        .record(&recording, row.record)
+        .with_context(|| format!("cannot read `{path}`"))?;
+    let record = record.with_context(|| {
+        format!(
+            "the bytes of sample {number} are not in `{path}`: damaged, or the disk was too slow"
+        )
+    })?;
+    let Ok(Record::Sample(sample)) = Record::parse(&record) else {
+        bail!("the bytes of sample {number} in `{path}` are no sample");
+    };
+    let mut walked = Walked::default();
+    Replay::new(&recording, Unwinder::Orc, args.input.symfs()).walk(
+        row.record,
+        &sample,
+        &mut walked,
+    );
+    let mut addresses = Addresses::default();
+    let kernel = walked.kernel.iter().map(RawFrame::kernel);
+    for frame in kernel.chain(Replay::raw_user(&walked)) {
+        addresses.add(sample.header().pid, frame);
+    }
+    let missing = recording.without_names(addresses);
+    input::name(&mut recording, missing, args.input.symfs())?;
+    let mut replay = Replay::new(&recording, Unwinder::Orc, args.input.symfs());
+    let inspected = Inspected {
+        recording: &recording,
+        number,
+        row: &row,
+        sample: &sample,
+        walked: &walked,
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    inspect_sample::write(&inspected, &mut replay, &mut out)?;
     out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

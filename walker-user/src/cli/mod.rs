@@ -6,12 +6,15 @@
 mod core;
 mod doctor;
 mod event_args;
+mod frame_text;
 mod input;
 mod inspect;
+mod inspect_sample;
 mod output_file;
 mod record;
 mod recorder;
 mod recording_file;
+mod replay;
 mod run;
 mod stacks;
 mod status;
@@ -59,12 +62,21 @@ Examples:
   sudo stackwalk verify -a -d 10          the whole system for ten seconds
   sudo stackwalk verify -a -d 10 --json   the same as one JSON object")]
     Verify(verify::VerifyArgs),
-    /// Say what a recording is and holds.
+    /// Say what a recording is and holds, or show one of its samples in full.
     #[command(after_help = "\
 Examples:
-  stackwalk inspect            the recording stackwalk.swk
-  stackwalk inspect run.swk    another one")]
+  stackwalk inspect               what stackwalk.swk holds
+  stackwalk inspect run.swk 123   its sample 123: registers, stacks, every frame and its rule")]
     Inspect(inspect::InspectArgs),
+    /// Walk the recorded bytes again, and show where that comes to something else.
+    #[command(after_help = "\
+Exit status: 0 if every walk comes to the same frames, 1 if one does not (with --unwinder fp or scan
+always 0), 2 for an error.
+
+Examples:
+  stackwalk replay run.swk                  the same rules: nothing may differ
+  stackwalk replay run.swk --unwinder fp    what frame pointers would have shown")]
+    Replay(replay::ReplayArgs),
     /// Show the stacks of all CPUs and tasks in the dump of a kernel's memory.
     #[command(after_help = "\
 DUMP is an ELF core as kdump and QEMU's `dump-guest-memory` write it, of x86_64 or i386.
@@ -167,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Record(args) => record::record(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Core(args) => core::core(&args),
         Command::Stacks => stacks::stacks(),
         Command::Doctor => doctor::doctor(),

@@ -1,6 +1,6 @@
 //! Reading the sections that say how to unwind a file's code.
 
-use std::{io::Read, sync::Arc};
+use std::{io::Read, path::Path, sync::Arc};
 
 use flate2::read::ZlibDecoder;
 use object::elf;
@@ -8,6 +8,7 @@ use ruzstd::decoding::StreamingDecoder;
 
 use super::{
     ElfError, ElfFacts, LoadSegment, SectionRange,
+    debug_file::open_debug_file,
     go_functions::stack_switches,
     source::{Source, read, read_shared},
 };
@@ -21,6 +22,30 @@ pub const SECTION_LIMIT: u64 = 256 << 20;
 const MAX_WINDOW: u64 = 128 << 20;
 /// Bytes of the header of a compressed section.
 const COMPRESSION_HEADER: u64 = 24;
+
+/// Reads the unwind sections of a file, which together have at most `budget` bytes; `.debug_frame`
+/// also from its separate debug file below `debug_folder`, as far as that can be used.
+///
+/// # Errors
+/// If a section that is there cannot be read or has too many bytes.
+pub fn read_all_cfi_sections(
+    source: &(impl Source + ?Sized),
+    facts: &ElfFacts,
+    budget: u64,
+    debug_folder: Option<&Path>,
+) -> Result<CfiSections, ElfError> {
+    let mut sections = read_cfi_sections(source, facts, budget)?;
+    if sections.debug_frame.is_none()
+        && let (Some(folder), Some(build_id)) = (debug_folder, &facts.build_id)
+        && let Ok((file, facts)) = open_debug_file(folder, build_id)
+    {
+        let left = budget.saturating_sub(sections.bytes() as u64);
+        if let Ok(separate) = read_cfi_sections(&file, &facts, left) {
+            sections.debug_frame = separate.debug_frame;
+        }
+    }
+    Ok(sections)
+}
 
 /// Reads the unwind sections, which together have at most `budget` bytes.
 ///

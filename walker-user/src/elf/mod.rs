@@ -19,7 +19,7 @@ mod source;
 pub(crate) mod test_elf;
 
 pub use build_id::{BuildId, BuildIdError};
-pub use cfi::{SECTION_LIMIT, read_cfi_sections};
+pub use cfi::{SECTION_LIMIT, read_all_cfi_sections, read_cfi_sections};
 pub use debug_file::{DEBUG_FOLDER, DebugFileError, debug_file_path, open_debug_file};
 pub use error::ElfError;
 pub use facts::{DebugLink, EhFrameHdr, ElfFacts, ElfKind, LoadSegment, SectionRange};

@@ -9,7 +9,7 @@ use crate::{
     classify::{KnownStack, StackSet, StackUse, WordSize},
     unwind::{
         Frame, StopReason,
-        kernel::{KernelTables, TextRange, walk},
+        kernel::{KernelTables, TextRange, scan_stacks, walk},
         start::{Returned, WalkStart},
     },
 };
@@ -34,17 +34,6 @@ impl SampledKernel {
         entry: Option<TextRange>,
         frames: &mut Vec<Frame>,
     ) -> StopReason {
-        self.walk_with(&self.tables, sample, entry, frames)
-    }
-
-    /// The same with other unwind tables.
-    pub fn walk_with(
-        &self,
-        tables: &KernelTables,
-        sample: &Sample<'_>,
-        entry: Option<TextRange>,
-        frames: &mut Vec<Frame>,
-    ) -> StopReason {
         frames.clear();
         let header = sample.header();
         let memory = sample.memory();
@@ -53,7 +42,7 @@ impl SampledKernel {
             // In user mode nothing was reported: the event interrupted it.
             Start::Frame if sample.registers().is_user_mode() => None,
             Start::Frame => Some(Returned::to_frame(&memory, header.regs.sp)),
-            Start::Caller => Some(Returned::to_caller(tables, &memory, header.context)),
+            Start::Caller => Some(Returned::to_caller(&self.tables, &memory, header.context)),
             Start::Trampoline => Some(
                 entry.and_then(|entry| Returned::to_trampoline(&memory, header.context, entry)),
             ),
@@ -67,7 +56,30 @@ impl SampledKernel {
                 };
             }
         };
-        walk(tables, start, &self.stacks_of(sample), &memory, frames)
+        walk(
+            &self.tables,
+            start,
+            &self.stacks_of(sample),
+            &memory,
+            frames,
+        )
+    }
+
+    /// Instead of a walk: the interrupted instruction, and every word of the kernel stacks that looks
+    /// like a return address; `frames` is emptied first.
+    pub fn scan(&self, sample: &Sample<'_>, frames: &mut Vec<Frame>) {
+        frames.clear();
+        let registers = sample.registers();
+        if !registers.is_user_mode() {
+            let stacks = self.stacks_of(sample);
+            scan_stacks(
+                &self.tables.text,
+                registers,
+                &stacks,
+                &sample.memory(),
+                frames,
+            );
+        }
     }
 
     /// How much of each kernel stack was in use at a sample, from the interrupted one outwards;

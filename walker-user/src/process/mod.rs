@@ -16,3 +16,4 @@ mod table;
 mod vdso;
 
 pub use open::Unavailable;
+pub use vdso::read as vdso_bytes;

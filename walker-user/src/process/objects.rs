@@ -266,17 +266,12 @@ impl Objects {
     ) -> Result<CfiSections, CfiError> {
         let contents = self.contents(id).map_err(CfiError::Unavailable)?;
         let facts = Arc::clone(self.get(id).facts());
-        let mut sections = elf::read_cfi_sections(&*contents, &facts, budget)?;
-        if sections.debug_frame.is_none()
-            && let (Some(folder), Some(build_id)) = (debug_folder, &facts.build_id)
-            && let Ok((file, facts)) = elf::open_debug_file(folder, build_id)
-        {
-            let left = budget.saturating_sub(sections.bytes() as u64);
-            if let Ok(separate) = elf::read_cfi_sections(&file, &facts, left) {
-                sections.debug_frame = separate.debug_frame;
-            }
-        }
-        Ok(sections)
+        Ok(elf::read_all_cfi_sections(
+            &*contents,
+            &facts,
+            budget,
+            debug_folder,
+        )?)
     }
 
     /// How often there was no file, by reason.

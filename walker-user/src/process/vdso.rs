@@ -19,7 +19,7 @@ const MAX_BYTES: u64 = 1 << 20;
 ///
 /// # Errors
 /// If this process has none (`vdso=0` on the kernel's command line) or cannot read it.
-pub(super) fn read() -> io::Result<Arc<[u8]>> {
+pub fn read() -> io::Result<Arc<[u8]>> {
     let maps = BufReader::new(File::open("/proc/self/maps")?);
     let maps = proc_maps::read(maps, &mut MappedFiles::default())?;
     let mapping = maps

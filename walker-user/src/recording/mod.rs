@@ -7,6 +7,8 @@
 pub mod chunk;
 pub mod head;
 pub mod reader;
+pub mod recorded_code;
+pub mod replay;
 pub mod rows;
 pub mod sink;
 pub mod symbols;

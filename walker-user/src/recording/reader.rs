@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     classify::StackUse,
+    kernel::sampled::SampledKernel,
     process::object::ObjectId,
     resolve::{Names, holder},
     stack_tree::{Code, Place, Process, RawFrame},
@@ -125,8 +126,8 @@ pub struct Recording {
     pub code: Vec<CodeBytes>,
     /// What happened to processes.
     pub events: Vec<ProcessEvent>,
-    /// The kernel's unwind tables.
-    pub orc: Vec<OrcTable>,
+    /// The kernel as walks need it.
+    pub kernel: SampledKernel,
     /// Where the records are: the number of the first of each chunk, in order.
     evidence: Vec<ChunkHeader>,
 }
@@ -364,7 +365,7 @@ impl Loader {
                 mappings: Vec::new(),
                 code: Vec::new(),
                 events: Vec::new(),
-                orc: Vec::new(),
+                kernel: SampledKernel::default(),
                 evidence: Vec::new(),
             },
             orc: BTreeMap::new(),
@@ -579,16 +580,15 @@ impl Loader {
 
     /// Brings rows into order and checks what refers to what.
     fn finish(mut self) -> Recording {
-        let tables: Vec<(u64, u64)> = match &self.recording.head.kernel {
-            Some(kernel) => kernel.orc.clone(),
-            None => Vec::new(),
-        };
-        for (number, (base, count)) in (0..).zip(tables) {
-            let entries = self.orc.remove(&number).unwrap_or_default();
-            if entries.len() as u64 == count
-                && let Ok(table) = OrcTable::from_entries(base, entries)
-            {
-                self.recording.orc.push(table);
+        if let Some(head) = &self.recording.head.kernel {
+            self.recording.kernel = head.sampled();
+            for (number, &(base, count)) in (0..).zip(&head.orc) {
+                let entries = self.orc.remove(&number).unwrap_or_default();
+                if entries.len() as u64 == count
+                    && let Ok(table) = OrcTable::from_entries(base, entries)
+                {
+                    self.recording.kernel.tables.orc.push(table);
+                }
             }
         }
         let recording = &mut self.recording;

@@ -26,6 +26,9 @@ use crate::{
     sys::regular_file,
 };
 
+/// What the vDSO has instead of a path.
+const VDSO: &[u8] = b"[vdso]";
+
 /// Opens the files that a recording names.
 #[derive(Debug)]
 pub struct RecordedFiles<'a> {
@@ -38,6 +41,25 @@ impl<'a> RecordedFiles<'a> {
     #[must_use]
     pub const fn new(recording: &'a Recording, root: PathBuf) -> Self {
         Self { recording, root }
+    }
+
+    /// Whether an object can be read.
+    #[must_use]
+    pub fn is_at_hand(&self, id: ObjectId) -> bool {
+        self.is_vdso(id) || self.open(id).is_ok()
+    }
+
+    /// Whether an object is the code that the kernel gives every process.
+    pub(super) fn is_vdso(&self, id: ObjectId) -> bool {
+        let row = self.recording.objects.get(id.0 as usize);
+        row.and_then(Option::as_ref)
+            .is_some_and(|row| row.path == VDSO)
+    }
+
+    /// The build ID of an object.
+    pub(super) fn build_id(&self, id: ObjectId) -> Option<BuildId> {
+        let row = self.recording.objects.get(id.0 as usize)?.as_ref()?;
+        BuildId::new(&row.build_id).ok()
     }
 
     /// The path and the open file of an object, if it is there and the same.
@@ -92,15 +114,21 @@ impl UserFiles for RecordedFiles<'_> {
 }
 
 impl Recording {
-    /// The addresses that have no name in the file.
+    /// The addresses of samples that have no name in the file.
     #[must_use]
     pub fn unnamed(&self) -> Addresses {
-        let mut addresses = self.addresses();
+        self.without_names(self.addresses())
+    }
+
+    /// Those of these addresses that have no name.
+    #[must_use]
+    pub fn without_names(&self, mut addresses: Addresses) -> Addresses {
+        let names = &self.names;
         addresses
             .kernel
-            .retain(|address| !self.names.kernel.contains_key(address));
+            .retain(|address| !names.kernel.contains_key(address));
         addresses.user.retain(|holder, addresses| {
-            if let Some(names) = self.names.user.get(holder) {
+            if let Some(names) = names.user.get(holder) {
                 addresses.retain(|address| !names.contains_key(address));
             }
             !addresses.is_empty()

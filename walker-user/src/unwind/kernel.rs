@@ -74,12 +74,14 @@ pub struct KernelTables {
 impl KernelTables {
     /// The ORC entry for `ip`, if a table covers it.
     #[inline]
-    pub(super) fn find(&self, ip: u64) -> Option<OrcEntry> {
+    #[must_use]
+    pub fn find(&self, ip: u64) -> Option<OrcEntry> {
         self.orc.iter().find_map(|table| table.find(ip))
     }
 
     /// The same, with the address from which on the entry holds.
-    fn find_with_start(&self, ip: u64) -> Option<(u64, OrcEntry)> {
+    #[must_use]
+    pub fn find_with_start(&self, ip: u64) -> Option<(u64, OrcEntry)> {
         self.orc.iter().find_map(|table| table.find_with_start(ip))
     }
 }
@@ -135,6 +137,28 @@ pub fn walk(
     let stop = walk_orc(tables, &mut state, words, frames);
     scan_the_rest(stop, &state.cursor, event, &tables.text, frames);
     stop
+}
+
+/// Instead of a walk: the event's instruction, and every word that looks like a return address, as
+/// frames that are not reliable.
+pub fn scan_stacks(
+    text: &TextMap,
+    event: &Registers,
+    stacks: &StackSet<'_>,
+    memory: &SampleMemory<'_>,
+    frames: &mut Vec<Frame>,
+) {
+    match StackCursor::new(stacks, memory, event.sp) {
+        Ok(cursor) => {
+            frames.push(first_frame(
+                event,
+                FrameSource::Ip,
+                cursor.kind_at(event.sp),
+            ));
+            scan(&cursor, event.sp, text, frames);
+        }
+        Err(_) => frames.push(first_frame(event, FrameSource::Ip, StackKind::Unknown)),
+    }
 }
 
 /// Adds what a scan finds, if the walk could not be finished.

@@ -9,6 +9,7 @@ mod frame_pointer;
 pub mod kernel;
 pub mod memory;
 pub mod orc;
+mod orc_text;
 mod orc_walk;
 mod scan;
 pub mod start;

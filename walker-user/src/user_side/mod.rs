@@ -35,7 +35,7 @@ use crate::{
     capture::{
         budget::Budgets,
         object::Object as BpfObject,
-        record::Sample,
+        record::{Sample, UserStackCopy},
         side_band::SideBand,
         side_band_reader::{DEFAULT_PAGES, SideBandReader},
     },
@@ -52,7 +52,7 @@ use crate::{
         user::{
             registers::UserRegisters,
             stack::UserStack,
-            walk::{UserWalk, UserWalker},
+            walk::{UserCode, UserWalk, UserWalker},
         },
     },
 };
@@ -201,21 +201,13 @@ impl UserSide {
         );
         self.frames.clear();
         let copy = sample.user_stack();
-        let walk = if registers.cs & 0xffff == USER_CS {
-            let stack = UserStack {
-                segment: copy.map_or_else(Default::default, |copy| copy.segment),
-                cut_by_budget: copy.is_some_and(|copy| copy.cut_by_budget),
-            };
-            let registers = UserRegisters::from(&registers);
-            self.walker
-                .walk(&mut code, &registers, &stack, &mut self.frames)
-        } else {
-            self.frames.push(interrupted(&registers));
-            UserWalk {
-                stop: StopReason::NoUnwindInfo { ip: registers.ip },
-                bytes_used: 0,
-            }
-        };
+        let walk = walk_copy(
+            &mut self.walker,
+            &mut code,
+            &registers,
+            copy,
+            &mut self.frames,
+        );
         let mut in_memory = false;
         for frame in &self.frames {
             let lookup = frame.lookup_address();
@@ -237,10 +229,7 @@ impl UserSide {
             self.counters.bytes += u64::from(copied);
             self.learn(header.pid, header.comm, copied, walk.bytes_used, truncated);
         }
-        Some(match walk.stop {
-            StopReason::MissingBytes { .. } if copy.is_none() => StopReason::UnreadableStack,
-            stop => stop,
-        })
+        Some(walk.stop)
     }
 
     fn learn(&mut self, pid: u32, comm: [u8; 16], copied: u32, used: u32, truncated: bool) {
@@ -375,8 +364,34 @@ impl UserFiles for UserSide {
     }
 }
 
+/// Walks what was copied of a user stack, and appends its frames, leaf first.
+pub(crate) fn walk_copy(
+    walker: &mut UserWalker,
+    code: &mut impl UserCode,
+    registers: &Registers,
+    copy: Option<UserStackCopy<'_>>,
+    frames: &mut Vec<Frame>,
+) -> UserWalk {
+    if registers.cs & 0xffff != USER_CS {
+        frames.push(interrupted(registers));
+        return UserWalk {
+            stop: StopReason::NoUnwindInfo { ip: registers.ip },
+            bytes_used: 0,
+        };
+    }
+    let stack = UserStack {
+        segment: copy.map_or_else(Default::default, |copy| copy.segment),
+        cut_by_budget: copy.is_some_and(|copy| copy.cut_by_budget),
+    };
+    let mut walk = walker.walk(code, &UserRegisters::from(registers), &stack, frames);
+    if copy.is_none() && matches!(walk.stop, StopReason::MissingBytes { .. }) {
+        walk.stop = StopReason::UnreadableStack;
+    }
+    walk
+}
+
 /// Whether user space entered the kernel for `execve` or `execveat`.
-const fn is_exec(registers: &Registers) -> bool {
+pub(crate) const fn is_exec(registers: &Registers) -> bool {
     registers.orig_ax == libc::SYS_execve as u64 || registers.orig_ax == libc::SYS_execveat as u64
 }
 

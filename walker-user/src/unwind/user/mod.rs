@@ -12,6 +12,7 @@
 
 mod cache;
 pub mod call;
+mod describe;
 mod entry;
 mod exit;
 mod expression;
@@ -31,3 +32,5 @@ pub mod tables;
 #[cfg(test)]
 pub(super) mod tests;
 pub mod walk;
+
+pub use describe::RowText;
