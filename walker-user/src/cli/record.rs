@@ -353,6 +353,17 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
         ));
         notes.extend(user_notes(&user));
     }
+    let bytes_dropped = recorder
+        .sink
+        .as_ref()
+        .map_or(0, |sink| sink.counters().bytes_dropped);
+    if bytes_dropped > 0 {
+        notes.push(format!(
+            "warning  the file could not be written as fast as samples came: the stacks of {} records \
+             were walked, but their bytes are not kept",
+            grouped(bytes_dropped)
+        ));
+    }
     if recorder.tree.shortened() > 0 {
         notes.push(format!(
             "warning  {} samples are shown without their inner frames: there were too many \
