@@ -1,11 +1,16 @@
 //! A [`Profile`] written for people and for other tools.
 //!
 //! Each format is a module with an `Options` and a function
-//! `write(profile, options, out) -> io::Result<()>`; nothing is read back, and nothing here asks
-//! the system for anything. This module holds what the formats share.
+//! `write(profile, options, out) -> io::Result<()>`, or one that takes a
+//! [`Timeline`](crate::profile::timeline::Timeline) where the format has single samples; nothing is
+//! read back, and nothing here asks the system for anything. This module holds what the formats
+//! share.
 
+mod entries;
 pub mod folded;
 mod palette;
+pub mod perf_script;
+pub mod pprof;
 pub mod svg;
 pub mod text;
 

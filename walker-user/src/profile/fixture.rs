@@ -197,6 +197,38 @@ pub(crate) fn inlined() -> Profile {
     profile
 }
 
+/// Any small profile with some samples of its stacks: at any time, of any thread.
+pub(crate) fn any_timeline() -> impl Strategy<Value = Timeline> {
+    let point = (any::<[u32; 3]>(), any::<[u8; 3]>());
+    (any_profile(), vec(point, 0..40)).prop_map(|(profile, points)| {
+        let stacks = profile.stacks().len() as u32;
+        let mut points: Vec<_> = points
+            .into_iter()
+            .filter(|_| stacks > 0)
+            .map(|([time, stack, cpu], [tid, weight, _])| Point {
+                time_ns: u64::from(time) << 8,
+                stack: stack % stacks,
+                tid: u32::from(tid % 4),
+                cpu: cpu % 512,
+                number: 0,
+                weight: u64::from(weight),
+                first_use: 0,
+                use_count: 0,
+            })
+            .collect();
+        points.sort_by_key(|point| point.time_ns);
+        for (number, point) in (1..).zip(&mut points) {
+            point.number = number;
+        }
+        Timeline {
+            profile,
+            points,
+            uses: Vec::new(),
+            began: None,
+        }
+    })
+}
+
 /// Any small profile, with any names.
 pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
     let name = || prop_oneof![any::<String>(), "[a-c<&>;\"'\\]\n\t\u{0}\u{fffe}]{0,3}"];

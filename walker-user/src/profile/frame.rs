@@ -84,9 +84,25 @@ pub struct ProfileObject {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectIndex(pub(super) u32);
 
+impl ObjectIndex {
+    /// Its place among the [objects](super::Profile::objects).
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A frame stored in a [`Profile`](super::Profile).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FrameId(pub(super) u32);
+
+impl FrameId {
+    /// Its place among the [frames](super::Profile::frames).
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// What two frames must have in common to be drawn as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

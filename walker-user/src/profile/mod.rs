@@ -242,6 +242,17 @@ impl Profile {
         &self.frames[id.0 as usize].0
     }
 
+    /// All frames, in the order of their [indices](FrameId::index).
+    pub fn frames(&self) -> impl ExactSizeIterator<Item = FrameId> + use<> {
+        (0..self.frames.len() as u32).map(FrameId)
+    }
+
+    /// All objects, in the order of their [indices](ObjectIndex::index).
+    #[must_use]
+    pub fn objects(&self) -> &[ProfileObject] {
+        &self.objects
+    }
+
     /// What the frame with this id is merged and shown by.
     ///
     /// # Panics
