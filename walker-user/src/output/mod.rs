@@ -8,11 +8,15 @@
 
 mod entries;
 pub mod folded;
+pub mod json;
 mod palette;
 pub mod perf_script;
 pub mod pprof;
+pub mod speedscope;
+mod streamed;
 pub mod svg;
 pub mod text;
+mod threads;
 
 use crate::profile::{Missing, Profile, SymbolId, Totals, Unit};
 
