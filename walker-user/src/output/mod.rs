@@ -7,8 +7,10 @@
 //! share.
 
 mod entries;
+pub mod firefox;
 pub mod folded;
 pub mod json;
+mod numbered;
 mod palette;
 pub mod perf_script;
 pub mod pprof;

@@ -9,11 +9,11 @@
 
 use std::io::{self, Write};
 
-use rustc_hash::FxHashMap;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{
     entries::{Entry, NOT_UNWOUND, entries},
+    numbered::Numbered,
     place, printable, recording,
     streamed::Each,
     sum,
@@ -62,8 +62,7 @@ struct Shown {
 /// All distinct stacks, as indices of frames.
 #[derive(Debug, Default)]
 struct Stacks {
-    shown: Vec<Shown>,
-    ids: FxHashMap<Shown, u32>,
+    shown: Numbered<Shown>,
     /// The frames of each of [`Profile::stacks`], root first, with the process and without.
     frames: Vec<(u32, Vec<u32>)>,
 }
@@ -103,7 +102,7 @@ impl Stacks {
     }
 
     fn name(&mut self, name: &str) -> u32 {
-        self.intern(Shown {
+        self.shown.number(Shown {
             name: printable(name),
             file: None,
             line: None,
@@ -111,21 +110,11 @@ impl Stacks {
     }
 
     fn frame(&mut self, profile: &Profile, name: &str, source: Option<(SymbolId, u32)>) -> u32 {
-        self.intern(Shown {
+        self.shown.number(Shown {
             name: printable(name),
             file: source.map(|(file, _)| place(profile, (file, 0))),
             line: source.map(|(_, line)| line).filter(|line| *line > 0),
         })
-    }
-
-    fn intern(&mut self, shown: Shown) -> u32 {
-        if let Some(&id) = self.ids.get(&shown) {
-            return id;
-        }
-        let id = self.shown.len() as u32;
-        self.shown.push(shown.clone());
-        self.ids.insert(shown, id);
-        id
     }
 }
 
@@ -150,7 +139,7 @@ impl Serialize for Document<'_> {
         document.serialize_field("exporter", concat!("stackwalk ", env!("CARGO_PKG_VERSION")))?;
         document.serialize_field("name", &title)?;
         document.serialize_field("activeProfileIndex", &0)?;
-        let frames = &self.stacks.shown;
+        let frames = self.stacks.shown.rows();
         document.serialize_field("shared", &Shared { frames })?;
         let profiles = || {
             let threads = self.threads.iter().map(Some);
