@@ -220,7 +220,7 @@ fn count(cargo: &mut Command, out: &mut dyn Write, tally: &mut Tally) -> Outcome
         }
     };
     if status.success() && tally.failed == 0 {
-        return Outcome::Ok(counts(tally));
+        return Outcome::Ok(format!("{}{}", counts(tally), reasons(tally)));
     }
     if tally.failed == 0 {
         // A binary that did not build, or that died before its closing line, is a failure that no

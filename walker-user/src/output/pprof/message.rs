@@ -146,7 +146,8 @@ pub(super) struct Line {
     pub(super) line: i64,
 }
 
-/// A function.
+/// A function. The name that the linker has for it (field 3) is left out: where it is the same as
+/// the name, pprof takes the name for a mangled one and cuts its parameters off.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(super) struct Function {
     /// Its number, not 0.
@@ -155,9 +156,6 @@ pub(super) struct Function {
     /// Its name.
     #[prost(int64, tag = "2")]
     pub(super) name: i64,
-    /// Its name as the linker knows it.
-    #[prost(int64, tag = "3")]
-    pub(super) system_name: i64,
     /// Its source file.
     #[prost(int64, tag = "4")]
     pub(super) filename: i64,

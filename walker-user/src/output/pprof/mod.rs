@@ -180,7 +180,7 @@ impl<'a> Builder<'a> {
         }
         self.message.duration_nanos = i64::try_from(meta.duration.as_nanos()).unwrap_or(i64::MAX);
         for text in [
-            format!("stackwalk: {}", super::printable(&meta.title)),
+            format!("stackwalk: {}", meta.title),
             recording(self.profile),
             whereabouts(&meta.totals),
         ] {
@@ -189,7 +189,9 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The number of a string, without control characters: pprof prints names as they are.
     fn string(&mut self, text: &str) -> i64 {
+        let text = &super::printable(text);
         if let Some(&index) = self.strings.get(text) {
             return index;
         }
@@ -271,12 +273,9 @@ impl<'a> Builder<'a> {
         let next = self.message.function.len() as u64 + 1;
         let id = *self.functions.entry((name, filename)).or_insert(next);
         if id == next {
-            self.message.function.push(message::Function {
-                id,
-                name,
-                system_name: name,
-                filename,
-            });
+            self.message
+                .function
+                .push(message::Function { id, name, filename });
         }
         id
     }
