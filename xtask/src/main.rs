@@ -1,10 +1,11 @@
 //! stackwalk's own commands, run as `cargo xtask COMMAND`: building the BPF object, running every
-//! check and test, running the benchmarks.
+//! check and test, running the benchmarks, packing.
 //!
 //! This file names the commands and turns an error into an exit code; it does none of the work,
 //! and nothing of what it starts is part of the profiler.
 
 mod build_ebpf;
+mod dist;
 mod guest;
 mod live;
 mod object_record;
@@ -20,7 +21,10 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{build_ebpf::BuildEbpfArgs, guest::GuestArgs, test::TestArgs, workspace::Workspace};
+use crate::{
+    build_ebpf::BuildEbpfArgs, dist::DistArgs, guest::GuestArgs, test::TestArgs,
+    workspace::Workspace,
+};
 
 /// stackwalk's own build and test commands.
 #[derive(Debug, Parser)]
@@ -38,6 +42,8 @@ enum Command {
     Test(TestArgs),
     /// Run a command in a virtual machine with another kernel and the built `stackwalk`
     Guest(GuestArgs),
+    /// Build the program, its manual pages and its shell completions for a package
+    Dist(DistArgs),
     /// Run the benchmarks of walker-user; arguments go to `cargo bench`
     Bench {
         /// Arguments for `cargo bench -p walker-user`
@@ -65,6 +71,10 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Test(args) => test::run(&workspace, args),
         Command::Guest(args) => guest::run(&workspace, args),
+        Command::Dist(args) => {
+            dist::run(&workspace, args)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Bench { args } => {
             let mut cargo = workspace.cargo();
             cargo

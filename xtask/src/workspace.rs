@@ -63,6 +63,16 @@ impl Workspace {
         self.target.join("guest")
     }
 
+    /// Where release builds are.
+    pub(crate) fn release(&self) -> PathBuf {
+        self.target.join("release")
+    }
+
+    /// Where what a package holds is put.
+    pub(crate) fn dist(&self) -> PathBuf {
+        self.target.join("dist")
+    }
+
     /// The committed object.
     pub(crate) fn object(&self) -> PathBuf {
         self.root.join("walker-user/bpf/walker.bpf.o")
