@@ -145,7 +145,8 @@ fn symbol(name: &str) -> Cow<'static, str> {
     }
 }
 
-/// The file of a frame. Readers find it by the last ` (`, which may not be in it.
+/// The file of a frame. Some readers find it by the last parenthesis, some by the last space, so it
+/// may not have any.
 fn file(profile: &Profile, frame: &Frame) -> Cow<'static, str> {
     let module = frame.module.map(|module| profile.text(module));
     let text = match (frame.class, frame.object, module) {
@@ -159,7 +160,7 @@ fn file(profile: &Profile, frame: &Frame) -> Cow<'static, str> {
     };
     match text.as_str() {
         "" => UNKNOWN.into(),
-        text => printable(text).replace(" (", "_(").into(),
+        text => word(text).replace('(', "[").replace(')', "]").into(),
     }
 }
 

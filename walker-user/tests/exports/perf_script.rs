@@ -17,6 +17,12 @@ pub(crate) fn collapsed(folder: &TempDir) -> Completion {
         return Completion::ignored_with("needs inferno-collapse-perf: `cargo install inferno`");
     }
     let path = folder.path().join("run.perf");
+    // A parenthesis or a space in the name of a file would end it.
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(
+        text.contains(" main+0x10 (/usr/lib/gcc/cc1_[deleted])\n"),
+        "{text}"
+    );
     let read = tool::text(Command::new(TOOL).arg(path));
     let mut read: Vec<_> = read.lines().map(str::to_owned).collect();
     let folded = fs::read_to_string(folder.path().join("run.folded")).unwrap();
