@@ -6,6 +6,7 @@
 mod core;
 mod doctor;
 mod event_args;
+mod export;
 mod frame_text;
 mod input;
 mod inspect;
@@ -77,6 +78,24 @@ Examples:
   stackwalk replay run.swk                  the same rules: nothing may differ
   stackwalk replay run.swk --unwinder fp    what frame pointers would have shown")]
     Replay(replay::ReplayArgs),
+    /// Write a recording for other programs, or as a picture.
+    #[command(after_help = "\
+What reads the formats:
+  folded       flamegraph.pl, inferno, and many others
+  svg          a browser: an interactive flame graph
+  txt          people: stacks as in a kernel oops
+  perf-script  stackcollapse-perf.pl, trace viewers, scripts for `perf script`
+  pprof        go tool pprof, pprof, and services built on it
+  firefox      the Firefox Profiler, https://profiler.firefox.com
+  speedscope   https://www.speedscope.app
+  json         programs written for it; docs/json.md describes it
+
+Examples:
+  stackwalk export -o run.pb.gz && go tool pprof -top run.pb.gz
+  stackwalk export run.swk -o run.firefox.json
+  stackwalk export run.swk --format perf-script | stackcollapse-perf.pl
+  stackwalk export --format json | jq .totals")]
+    Export(export::ExportArgs),
     /// Show the stacks of all CPUs and tasks in the dump of a kernel's memory.
     #[command(after_help = "\
 DUMP is an ELF core as kdump and QEMU's `dump-guest-memory` write it, of x86_64 or i386.
@@ -186,6 +205,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Export(args) => export::export(&args),
         Command::Core(args) => core::core(&args),
         Command::Stacks => stacks::stacks(),
         Command::Doctor => doctor::doctor(),

@@ -3,8 +3,8 @@
 
 use std::{
     ffi::OsStr,
-    fs::{File, OpenOptions, Permissions},
-    io::{self, BufWriter, Write},
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, BufWriter, IsTerminal as _, Write},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -76,17 +76,15 @@ impl Place {
     }
 }
 
-/// A result file to be written.
-pub(super) struct OutputFile {
+/// A file to be written.
+pub(super) struct Destination {
     path: PathBuf,
-    format: Format,
     place: Place,
 }
 
-impl OutputFile {
-    /// Makes sure that `path` can be written.
-    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let format = Format::of(path)?;
+impl Destination {
+    /// Makes sure that `path` can be written; `-` is standard output.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let place = Place::at(path).map_err(|error| {
             anyhow::anyhow!(
                 "cannot write `{}`: {error}; `-o FILE` writes to another place",
@@ -95,19 +93,29 @@ impl OutputFile {
         })?;
         Ok(Self {
             path: path.to_owned(),
-            format,
             place,
         })
     }
 
-    /// The form it is to be written in.
-    pub(super) const fn format(&self) -> Format {
-        self.format
+    /// Makes sure that `path` can be written and, unless `force`d, that nothing is lost by it: no
+    /// file is there, or an empty one.
+    pub(super) fn open_new(path: &Path, force: bool) -> anyhow::Result<Self> {
+        let there = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0);
+        anyhow::ensure!(
+            force || path == Path::new("-") || !there,
+            "`{}` is there: --force writes over it, `-o FILE` writes to another place",
+            path.display()
+        );
+        Self::open(path)
     }
 
-    /// Its path.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Whether it is a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        match &self.place {
+            Place::StandardOutput => io::stdout().is_terminal(),
+            Place::Existing(file) => file.is_terminal(),
+            Place::New(_) => false,
+        }
     }
 
     /// Writes it.
@@ -115,7 +123,7 @@ impl OutputFile {
         self,
         content: impl FnOnce(&mut BufWriter<&mut dyn Write>) -> io::Result<()>,
     ) -> anyhow::Result<()> {
-        let Self { path, place, .. } = self;
+        let Self { path, place } = self;
         let fill = |out: &mut dyn Write| {
             let mut out = BufWriter::new(out);
             content(&mut out)?;
@@ -128,6 +136,40 @@ impl OutputFile {
                 .and_then(|()| file.persist(&path).map(drop).map_err(|error| error.error)),
         };
         result.with_context(|| format!("cannot write `{}`", path.display()))
+    }
+}
+
+/// A file to be written in the form that its name asks for.
+pub(super) struct OutputFile {
+    format: Format,
+    destination: Destination,
+}
+
+impl OutputFile {
+    /// Makes sure that `path` can be written.
+    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            format: Format::of(path)?,
+            destination: Destination::open(path)?,
+        })
+    }
+
+    /// The form it is to be written in.
+    pub(super) const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.destination.path
+    }
+
+    /// Writes it.
+    pub(super) fn write(
+        self,
+        content: impl FnOnce(&mut BufWriter<&mut dyn Write>) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.destination.write(content)
     }
 }
 
@@ -157,6 +199,21 @@ mod tests {
         written.write(|out| out.write_all(b"whole")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_kept_unless_forced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.json");
+        fs::write(&path, "").unwrap();
+        drop(Destination::open_new(&path, false).unwrap());
+        fs::write(&path, "mine").unwrap();
+        let error = Destination::open_new(&path, false).err().unwrap();
+        assert!(format!("{error:#}").contains("--force"), "{error:#}");
+        let forced = Destination::open_new(&path, true).unwrap();
+        assert!(!forced.is_terminal());
+        forced.write(|out| out.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]

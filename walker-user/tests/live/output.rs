@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use roxmltree::Document;
+use serde_json::Value;
 
 use crate::{
     Test,
@@ -17,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_change_of_stack_is_in_every_form),
     test!(the_change_of_stack_can_be_left_out),
     test!(folded_stacks_can_go_to_standard_output),
+    test!(a_recording_is_exported_in_every_form),
 ];
 
 /// The samples of each command in a folded file, after a check of its form.
@@ -125,4 +127,48 @@ fn folded_stacks_can_go_to_standard_output() {
     assert_eq!(samples, Events::of(&run.stderr).delivered, "{run:?}");
     assert!(samples > 0, "{run:?}");
     assert_eq!(place.files(), [""; 0]);
+}
+
+/// The formats of other programs have the samples that the recording has. What the programs make of
+/// them is tested in `tests/exports`.
+fn a_recording_is_exported_in_every_form() {
+    let place = Place::new();
+    let record = ["record", "-d", "0.5", "-o", "run.swk", "--"];
+    let run = place.run(&[&record, &COPY[..]].concat());
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    let samples = Events::of(&run.stderr).delivered;
+    assert!(samples > 0, "{run:?}");
+    let export = |format: &str| {
+        let run = place.run(&["export", "run.swk", "--format", format]);
+        assert_eq!(run.status.code(), Some(0), "{run:?}");
+        run.stdout
+    };
+    let json = |format: &str| serde_json::from_str::<Value>(&export(format)).unwrap();
+    let length = |array: &Value| array.as_array().unwrap().len() as u64;
+
+    let folded = export("folded");
+    assert_eq!(
+        lines(&folded).iter().map(|line| line.1).sum::<u64>(),
+        samples
+    );
+    let perf = export("perf-script");
+    let heads = perf
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with(['#', '\t']));
+    assert_eq!(heads.count() as u64, samples);
+    assert_eq!(length(&json("json")["samples"]), samples);
+    assert_eq!(json("speedscope")["profiles"][0]["endValue"], samples);
+    let firefox = json("firefox");
+    let threads = firefox["threads"].as_array().unwrap().iter();
+    let lengths = threads.map(|thread| length(&thread["samples"]["stack"]));
+    assert_eq!(lengths.sum::<u64>(), samples);
+
+    for name in ["run.pb.gz", "run.svg", "run.txt"] {
+        let run = place.run(&["export", "run.swk", "-o", name]);
+        assert_eq!(run.status.code(), Some(0), "{run:?}");
+        assert!(fs::metadata(place.path(name)).unwrap().len() > 100);
+    }
+    let again = place.run(&["export", "run.swk", "-o", "run.txt"]);
+    assert_eq!(again.status.code(), Some(2), "{again:?}");
+    assert!(again.stderr.contains("--force"), "{again:?}");
 }
