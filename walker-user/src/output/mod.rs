@@ -11,6 +11,7 @@ pub mod firefox;
 pub mod folded;
 pub mod json;
 mod numbered;
+pub mod html;
 mod palette;
 pub mod perf_script;
 pub mod pprof;
@@ -20,7 +21,7 @@ pub mod svg;
 pub mod text;
 mod threads;
 
-use crate::profile::{Missing, Profile, SymbolId, Totals, Unit};
+use crate::profile::{FrameClass, Missing, Profile, SymbolId, Totals, Unit};
 
 /// `name` without control characters, which would break lines, escape sequences of terminals or
 /// XML; each becomes `_`.
@@ -93,6 +94,27 @@ pub(crate) fn duration(nanoseconds: u64) -> String {
         _ => 1,
     };
     format!("{amount:.digits$} {name}")
+}
+
+/// What kind of code or stack a frame is on, in words.
+fn stands_for(class: FrameClass, inlined: bool) -> String {
+    match class {
+        FrameClass::Process => "process".to_owned(),
+        FrameClass::User if inlined => "user space, inlined".to_owned(),
+        FrameClass::User => "user space".to_owned(),
+        FrameClass::Kernel(kind) => format!("on the {} stack", kind.name()),
+        FrameClass::Marker(kind) => format!("switch to the {} stack", kind.name()),
+        FrameClass::Event => "event".to_owned(),
+        FrameClass::Note => "about the event".to_owned(),
+    }
+}
+
+/// What a picture of the recording is called.
+fn title(profile: &Profile) -> &str {
+    match profile.meta.title.as_str() {
+        "" => "Flame graph",
+        title => title,
+    }
 }
 
 /// How the recording was made, and how much there is of it, in one line.

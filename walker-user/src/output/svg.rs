@@ -11,9 +11,12 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::palette::{Group, SHADES, shade_of};
-use super::{duration, grouped, percent, place, printable, recording, sum, weighed, whereabouts};
+use super::{
+    duration, grouped, percent, place, printable, recording, stands_for, sum, title, weighed,
+    whereabouts,
+};
 use crate::profile::tree::{CallTree, Node};
-use crate::profile::{FrameClass, Label, Profile, Unit};
+use crate::profile::{Profile, Unit};
 
 /// How to draw a flame graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,7 +177,7 @@ fn write_frame(
 
     let (weight, start) = (weighed(profile, total), frame.start);
     let share = percent(total, tree.nodes()[0].total);
-    let stands_for = stands_for(label);
+    let stands_for = stands_for(label.class, label.inlined);
     let name = format!("{doubt}{name}");
     let module = origin.module.map(|module| printable(profile.text(module)));
     let source = origin.source.map(|source| place(profile, source));
@@ -209,26 +212,6 @@ fn write_frame(
         )?;
     }
     writeln!(out, "</g>")
-}
-
-/// What kind of code or stack a frame is on, in words.
-fn stands_for(label: Label) -> String {
-    match label.class {
-        FrameClass::Process => "process".to_owned(),
-        FrameClass::User if label.inlined => "user space, inlined".to_owned(),
-        FrameClass::User => "user space".to_owned(),
-        FrameClass::Kernel(kind) => format!("on the {} stack", kind.name()),
-        FrameClass::Marker(kind) => format!("switch to the {} stack", kind.name()),
-        FrameClass::Event => "event".to_owned(),
-        FrameClass::Note => "about the event".to_owned(),
-    }
-}
-
-fn title(profile: &Profile) -> &str {
-    match profile.meta.title.as_str() {
-        "" => "Flame graph",
-        title => title,
-    }
 }
 
 /// The heading, and its height in pixels.
