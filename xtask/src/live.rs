@@ -1,8 +1,10 @@
-//! Telling the live tests from the others: which test targets the workspace has.
+//! Telling the live tests and those of a browser from the others: which test targets the workspace
+//! has.
 //!
-//! The live tests (test target `live` of walker-user) profile this machine, one after the other;
-//! everything else runs in parallel and anywhere. So they are run apart, and `cargo test` has no
-//! option for "all targets but this one". No test is run here.
+//! The live tests (test target `live` of walker-user) profile this machine, and those of target
+//! `browser` measure what a browser shows, both one after the other; everything else runs in
+//! parallel and anywhere. So they are run apart, and `cargo test` has no option for "all targets
+//! but this one". No test is run here.
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -12,11 +14,16 @@ use crate::{process, workspace::Workspace};
 /// Name of the test target with the live tests.
 pub(crate) const LIVE: &str = "live";
 
+/// Name of the test target that shows pages in a browser.
+pub(crate) const BROWSER: &str = "browser";
+
 /// The integration tests of the workspace.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TestTargets {
     /// Whether there are live tests.
     pub(crate) live: bool,
+    /// Whether there are tests of a browser.
+    pub(crate) browser: bool,
     /// The names of the other test targets.
     pub(crate) others: Vec<String>,
 }
@@ -63,6 +70,8 @@ impl TestTargets {
             }
             if target.name == LIVE {
                 targets.live = true;
+            } else if target.name == BROWSER {
+                targets.browser = true;
             } else {
                 targets.others.push(target.name);
             }
@@ -82,11 +91,12 @@ mod tests {
                 { "name": "walker_user", "kind": ["lib"] },
                 { "name": "stackwalk", "kind": ["bin"] },
                 { "name": "cli", "kind": ["test"] },
+                { "name": "browser", "kind": ["test"] },
                 { "name": "live", "kind": ["test"] } ] },
             { "name": "walker-common", "targets": [ { "name": "layout", "kind": ["test"] } ] }
         ], "version": 1 }"#;
         let targets = TestTargets::parse(json).unwrap();
-        assert!(targets.live);
+        assert!(targets.live && targets.browser);
         assert_eq!(targets.others, ["cli", "layout"]);
     }
 

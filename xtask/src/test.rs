@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     build_ebpf::{self, Checked},
     guest::suite,
-    live::{LIVE, TestTargets},
+    live::{BROWSER, LIVE, TestTargets},
     process,
     report::{Outcome, Report, counts},
     tally::Tally,
@@ -24,7 +24,7 @@ use crate::{
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
-    /// Fail if a live test was skipped
+    /// Fail if a live test or one of a browser was skipped
     #[arg(long)]
     require_live: bool,
     /// Fail if the BPF object could not be compared with a fresh build
@@ -79,9 +79,15 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> anyhow::Result<Exit
         cargo.args(["test", "--doc"]).args(ALL_BUT_BPF);
         tests(&mut cargo, &mut io::stdout(), &mut total)
     });
+    let mut browser = Tally::default();
+    report.step("browser tests", || {
+        let there = targets.browser;
+        tests_apart(workspace, BROWSER, there, args.require_live, &mut browser)
+    });
+    total.add(&browser);
     let mut live = Tally::default();
     report.step("live tests", || {
-        live_tests(workspace, targets.live, args.require_live, &mut live)
+        tests_apart(workspace, LIVE, targets.live, args.require_live, &mut live)
     });
     total.add(&live);
     let mut guests = Vec::new();
@@ -94,7 +100,8 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> anyhow::Result<Exit
     }
 
     report.print_table();
-    println!("{}", live_line(&live));
+    println!("{}", apart_line(BROWSER, &browser));
+    println!("{}", apart_line(LIVE, &live));
     for (kernel, guest) in guests {
         println!("{}", guest_line(kernel, &guest));
         total.add(&Tally {
@@ -191,7 +198,7 @@ fn bpf_object(workspace: &Workspace, require_rebuild: bool) -> Outcome {
 }
 
 /// All tests that run in parallel and anywhere. Their targets are named one by one, because the
-/// live tests must not be among them.
+/// live tests and those of a browser must not be among them.
 fn tests_command(workspace: &Workspace, targets: &TestTargets) -> Command {
     let mut cargo = workspace.cargo();
     cargo
@@ -234,9 +241,16 @@ fn count(cargo: &mut Command, out: &mut dyn Write, tally: &mut Tally) -> Outcome
     Outcome::Failed(counts(tally))
 }
 
-fn live_tests(workspace: &Workspace, there: bool, required: bool, live: &mut Tally) -> Outcome {
+/// Runs a test target by itself. If it is `required`, a skipped test of it is a failure.
+fn tests_apart(
+    workspace: &Workspace,
+    target: &str,
+    there: bool,
+    required: bool,
+    tally: &mut Tally,
+) -> Outcome {
     if !there {
-        let reason = format!("the workspace has no test target `{LIVE}`");
+        let reason = format!("the workspace has no test target `{target}`");
         return if required {
             Outcome::Failed(reason)
         } else {
@@ -245,34 +259,36 @@ fn live_tests(workspace: &Workspace, there: bool, required: bool, live: &mut Tal
     }
     let mut cargo = workspace.cargo();
     // The packages of the other tests, not just walker-user: its dependencies are then built with
-    // the same features, once. One thread: each test measures the machine.
+    // the same features, once. One thread: each test measures the machine, or has a browser.
     cargo
-        .args(["test", "--test", LIVE])
+        .args(["test", "--test", target])
         .args(ALL_BUT_BPF)
         .args(["--", "--test-threads=1"]);
-    let outcome = count(&mut cargo, &mut io::stdout(), live);
+    let outcome = count(&mut cargo, &mut io::stdout(), tally);
     if !required || matches!(outcome, Outcome::Failed(_)) {
         return outcome;
     }
-    if live.skipped > 0 {
+    if tally.skipped > 0 {
         return Outcome::Failed(format!(
             "{}, and --require-live allows no skipped one{}",
-            counts(live),
-            reasons(live)
+            counts(tally),
+            reasons(tally)
         ));
     }
-    if live.passed == 0 {
-        return Outcome::Failed("no live test ran, and --require-live wants them".to_owned());
+    if tally.passed == 0 {
+        return Outcome::Failed(format!(
+            "no {target} test ran, and --require-live wants them"
+        ));
     }
     outcome
 }
 
-fn live_line(live: &Tally) -> String {
+fn apart_line(target: &str, tally: &Tally) -> String {
     format!(
-        "live tests: {} ran, {} skipped{}",
-        live.passed + live.failed,
-        live.skipped,
-        reasons(live)
+        "{target} tests: {} ran, {} skipped{}",
+        tally.passed + tally.failed,
+        tally.skipped,
+        reasons(tally)
     )
 }
 

@@ -69,15 +69,15 @@ fn failed_tests_are_counted_once() {
 }
 
 #[test]
-fn live_tests_that_are_missing_fail_only_where_they_are_required() {
+fn tests_that_are_missing_fail_only_where_they_are_required() {
     let workspace = Workspace::at(Path::new("/nowhere"));
     let mut live = Tally::default();
     assert!(matches!(
-        live_tests(&workspace, false, true, &mut live),
+        tests_apart(&workspace, LIVE, false, true, &mut live),
         Outcome::Failed(_)
     ));
     assert!(matches!(
-        live_tests(&workspace, false, false, &mut live),
+        tests_apart(&workspace, LIVE, false, false, &mut live),
         Outcome::NotRun(_)
     ));
 }
@@ -85,12 +85,12 @@ fn live_tests_that_are_missing_fail_only_where_they_are_required() {
 #[test]
 fn the_live_line_says_why_tests_were_skipped() {
     let mut live = Tally::default();
-    assert_eq!(live_line(&live), "live tests: 0 ran, 0 skipped");
+    assert_eq!(apart_line(LIVE, &live), "live tests: 0 ran, 0 skipped");
     live.line("test a ... ignored (needs root)");
     live.line("test b ... ignored (needs root)");
     live.line("test result: ok. 4 passed; 0 failed; 2 ignored; 0 measured");
     assert_eq!(
-        live_line(&live),
+        apart_line(LIVE, &live),
         "live tests: 4 ran, 2 skipped (needs root)"
     );
 }
@@ -107,10 +107,11 @@ fn the_line_of_a_guest_has_its_own_counts() {
 }
 
 #[test]
-fn the_live_tests_are_not_among_the_others() {
+fn the_tests_that_run_apart_are_not_among_the_others() {
     let workspace = Workspace::at(Path::new("/nowhere"));
     let targets = TestTargets {
         live: true,
+        browser: true,
         others: vec!["cli".to_owned(), "golden".to_owned()],
     };
     let command = process::shown(&tests_command(&workspace, &targets));

@@ -54,7 +54,7 @@ export class Inspector {
     }
     row('incomplete walks', ends.incomplete === 0 ? 'none' : share(ends.incomplete, tree.total[node]),
       ...ends.stops.map(([words, weight]) => `${words}: ${weighed(weight, unit)}`));
-    if (model.facts.timed) row('seen', `first at ${duration(ends.first)}, last at ${duration(ends.last)}`);
+    if (model.facts.timed) row('seen', `first at ${duration(ends.first)}`, `last at ${duration(ends.last)}`);
     panel.replaceChildren(
       element('h2', '', element('bdi', '', model.nameOf(label))),
       list,

@@ -230,9 +230,7 @@ function fillIn({ facts, texts, points }) {
 }
 
 async function start() {
-  performance.mark('started');
   const model = await load(find('data').textContent);
-  performance.mark('loaded');
   fillIn(model);
   const app = new App(model);
   // What is visible of this page to a console, and to tests.

@@ -69,7 +69,6 @@ function leafGroups(c, parent) {
 
 export async function load(base64) {
   const bytes = await inflated(base64);
-  performance.mark('inflated');
   const length = new DataView(bytes.buffer).getUint32(0, true);
   const facts = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
   const c = readColumns(facts.columns, bytes, 4 + length);

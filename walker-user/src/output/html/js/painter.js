@@ -86,8 +86,9 @@ export class Painter {
     const [x, end] = [Math.max(left, 0), Math.min(right, this.width)];
     const room = end - x;
     const flags = labels.flags[label];
-    const faint = (hits && !hits[label] ? 0.22 : 1)
-      * (boxes.x0[box] <= view[0] && boxes.x1[box] >= view[1] && boxes.width > view[1] - view[0] ? 0.55 : 1);
+    // So are those that the view is a part of: they lead to it.
+    const leads = boxes.x1[box] - boxes.x0[box] > (view[1] - view[0]) * (1 + 1e-9) && left <= 0 && right >= this.width;
+    const faint = hits && !hits[label] ? 0.22 : leads ? 0.5 : 1;
     const { context, colours } = this;
     const filled = room > 3 ? room - 1 : room;
     context.globalAlpha = faint * (flags & RELIABLE ? flags & INLINED ? 0.55 : 1 : 0.35);
