@@ -7,6 +7,7 @@ mod core;
 mod doctor;
 mod event_args;
 mod export;
+mod format;
 mod frame_text;
 mod input;
 mod inspect;

@@ -2,9 +2,8 @@
 //! half done.
 
 use std::{
-    ffi::OsStr,
-    fs::{self, File, OpenOptions, Permissions},
-    io::{self, BufWriter, IsTerminal as _, Write},
+    fs::{File, OpenOptions, Permissions},
+    io::{self, BufWriter, IsTerminal as _, Read as _, Write},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -12,33 +11,7 @@ use std::{
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-/// The forms a profile can be written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    /// Flame-graph text.
-    Folded,
-    /// An interactive flame graph.
-    Svg,
-    /// Stacks as in an oops.
-    Text,
-}
-
-impl Format {
-    /// The form that a file name asks for; `-` is flame-graph text on standard output.
-    fn of(path: &Path) -> anyhow::Result<Self> {
-        match path.extension().and_then(OsStr::to_str) {
-            Some("folded") => Ok(Self::Folded),
-            Some("svg") => Ok(Self::Svg),
-            Some("txt") => Ok(Self::Text),
-            None if path == Path::new("-") => Ok(Self::Folded),
-            _ => anyhow::bail!(
-                "cannot tell the format of `{}`: name it .svg (flame graph), .folded (flame-graph \
-                 text) or .txt (stacks)",
-                path.display()
-            ),
-        }
-    }
-}
+use crate::recording::chunk::MAGIC;
 
 enum Place {
     /// A new file that takes its name when it is whole.
@@ -83,30 +56,32 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// Makes sure that `path` can be written; `-` is standard output.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
-        let place = Place::at(path).map_err(|error| {
+    /// Makes sure that `path` can be written; `-` is standard output. Only a file that stackwalk wrote
+    /// is written over, unless `force`d.
+    pub(super) fn open(path: &Path, force: bool) -> anyhow::Result<Self> {
+        let cannot = |error: io::Error| {
             anyhow::anyhow!(
                 "cannot write `{}`: {error}; `-o FILE` writes to another place",
                 path.display()
             )
-        })?;
+        };
+        let place = Place::at(path).map_err(cannot)?;
+        let over = matches!(place, Place::New(_)) && path.is_file();
+        anyhow::ensure!(
+            force || !over || is_own(path).map_err(cannot)?,
+            "`{}` is there, and not known to be stackwalk's: --force writes over it, `-o FILE` writes \
+             to another place",
+            path.display()
+        );
         Ok(Self {
             path: path.to_owned(),
             place,
         })
     }
 
-    /// Makes sure that `path` can be written and, unless `force`d, that nothing is lost by it: no
-    /// file is there, or an empty one.
-    pub(super) fn open_new(path: &Path, force: bool) -> anyhow::Result<Self> {
-        let there = fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() > 0);
-        anyhow::ensure!(
-            force || path == Path::new("-") || !there,
-            "`{}` is there: --force writes over it, `-o FILE` writes to another place",
-            path.display()
-        );
-        Self::open(path)
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether it is a terminal.
@@ -139,38 +114,25 @@ impl Destination {
     }
 }
 
-/// A file to be written in the form that its name asks for.
-pub(super) struct OutputFile {
-    format: Format,
-    destination: Destination,
-}
+/// How much of a file tells whether it is stackwalk's own.
+const LOOKED_AT: u64 = 4096;
 
-impl OutputFile {
-    /// Makes sure that `path` can be written.
-    pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self {
-            format: Format::of(path)?,
-            destination: Destination::open(path)?,
-        })
-    }
-
-    /// The form it is to be written in.
-    pub(super) const fn format(&self) -> Format {
-        self.format
-    }
-
-    /// Its path.
-    pub(super) fn path(&self) -> &Path {
-        &self.destination.path
-    }
-
-    /// Writes it.
-    pub(super) fn write(
-        self,
-        content: impl FnOnce(&mut BufWriter<&mut dyn Write>) -> io::Result<()>,
-    ) -> anyhow::Result<()> {
-        self.destination.write(content)
-    }
+/// Whether a file is empty, or one that stackwalk wrote: a recording, or a picture or list that says
+/// so at its beginning. Flame-graph text does not say who wrote it.
+pub(super) fn is_own(path: &Path) -> io::Result<bool> {
+    let mut begin = Vec::new();
+    File::open(path)?.take(LOOKED_AT).read_to_end(&mut begin)?;
+    let has = |mark: &str| {
+        begin
+            .windows(mark.len())
+            .any(|bytes| bytes == mark.as_bytes())
+    };
+    Ok(begin.is_empty()
+        || begin.starts_with(&MAGIC)
+        || begin.starts_with(b"stackwalk record ")
+        || (begin.starts_with(b"<svg") && has("<title>stackwalk record "))
+        || (begin.starts_with(b"<!DOCTYPE html>") && has("content=\"stackwalk\""))
+        || (begin.starts_with(b"{") && has("\"stackwalk")))
 }
 
 /// The system's reason without the path of the temporary file, which would only confuse. tempfile
@@ -185,51 +147,74 @@ pub(super) fn plain(error: io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::cli::format::Format;
 
     #[test]
     fn nothing_is_left_behind_unless_it_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.svg");
-        drop(OutputFile::create(&path).unwrap());
-        let failed = OutputFile::create(&path).unwrap();
+        drop(Destination::open(&path, false).unwrap());
+        let failed = Destination::open(&path, false).unwrap();
         failed.write(|_| Err(io::Error::other("no"))).unwrap_err();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        let written = OutputFile::create(&path).unwrap();
+        let written = Destination::open(&path, false).unwrap();
         written.write(|out| out.write_all(b"whole")).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_file_that_is_there_is_kept_unless_forced() {
+    fn only_what_stackwalk_wrote_is_written_over_unless_forced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.json");
-        fs::write(&path, "").unwrap();
-        drop(Destination::open_new(&path, false).unwrap());
-        fs::write(&path, "mine").unwrap();
-        let error = Destination::open_new(&path, false).err().unwrap();
-        assert!(format!("{error:#}").contains("--force"), "{error:#}");
-        let forced = Destination::open_new(&path, true).unwrap();
+        let own = [
+            "",
+            "stackwalk record -a\ncpu-clock",
+            "<svg xmlns=\"x\">\n<title>stackwalk record -- make</title>",
+        ];
+        for content in own {
+            fs::write(&path, content).unwrap();
+            drop(Destination::open(&path, false).unwrap());
+        }
+        for content in ["mine", "<svg><title>my own</title>", "a;b 3\n"] {
+            fs::write(&path, content).unwrap();
+            let error = Destination::open(&path, false).err().unwrap();
+            assert!(format!("{error:#}").contains("--force"), "{error:#}");
+            assert_eq!(fs::read(&path).unwrap(), content.as_bytes());
+        }
+        let forced = Destination::open(&path, true).unwrap();
         assert!(!forced.is_terminal());
         forced.write(|out| out.write_all(b"new")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]
-    fn the_extension_decides() {
-        let format = |name: &str| Format::of(Path::new(name)).ok();
-        assert_eq!(format("a.b.svg"), Some(Format::Svg));
-        assert_eq!(format("a.folded"), Some(Format::Folded));
-        assert_eq!(format("a.txt"), Some(Format::Text));
-        assert_eq!(format("-"), Some(Format::Folded));
-        assert_eq!(format("a"), None);
-        assert_eq!(format("a.png"), None);
+    fn pictures_and_pages_are_known_as_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut timeline = crate::profile::fixture::timeline();
+        timeline.profile.meta.title = "stackwalk record -a".to_owned();
+        for (format, known) in [
+            (Format::Svg, true),
+            (Format::Html, true),
+            (Format::Txt, true),
+            (Format::Json, true),
+            (Format::Speedscope, true),
+            (Format::Firefox, true),
+            (Format::Folded, false),
+        ] {
+            let path = folder.path().join("file");
+            let mut out = File::create(&path).unwrap();
+            format.write(&timeline, true, &mut out).unwrap();
+            assert_eq!(is_own(&path).unwrap(), known, "{format:?}");
+        }
     }
 
     #[test]
     fn a_folder_that_is_not_there_is_an_error_at_once() {
-        let error = OutputFile::create(Path::new("/no/such/folder/run.svg"))
+        let error = Destination::open(Path::new("/no/such/folder/run.svg"), false)
             .err()
             .unwrap();
         let text = format!("{error:#}");

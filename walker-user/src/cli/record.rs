@@ -1,6 +1,11 @@
 //! `stackwalk record`: sample, and write what was seen.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -9,7 +14,8 @@ use walker_common::wire::MAX_USER_BYTES;
 use super::{
     SamplingArgs, TargetArgs,
     event_args::TimeArgs,
-    output_file::{Format, OutputFile},
+    format::Format,
+    output_file::Destination,
     recorder::{Recorder, RecorderOptions},
     recording_file::RecordingFile,
     run::{Finished, Wanted, complain, sample},
@@ -17,8 +23,8 @@ use super::{
 };
 use crate::{
     capture::{budget::FIRST_BUDGET, object::Sides},
-    output::{byte_size, folded, svg, text},
-    profile::{Profile, Totals},
+    output::byte_size,
+    profile::Totals,
     recording::{head::Counts, reader::Recording, rows::NameRow, sink::code_row},
     resolve::{self, Addresses},
     stack_tree::Code,
@@ -41,8 +47,9 @@ pub(super) struct RecordArgs {
     #[command(flatten)]
     time: TimeArgs,
     /// Where to write; the form goes by the extension: .swk (recording, for `stackwalk report` and
-    /// all others), .svg (interactive flame graph), .folded (flame-graph text), .txt (stacks as in
-    /// an oops). Can be given several times; `-` is flame-graph text on standard output
+    /// all others), .svg (interactive flame graph), .html (page with a time strip and an inspector),
+    /// .folded (flame-graph text), .txt (stacks as in an oops), or another of `stackwalk export`. Can
+    /// be given several times; `-` is flame-graph text on standard output
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_OUTPUT)]
     output: Vec<PathBuf>,
     /// Leave the user stacks out
@@ -88,7 +95,7 @@ struct Outputs {
     /// The recording, or a file without a name if only pictures are wanted.
     recording: RecordingFile,
     /// What is made of the recording.
-    exports: Vec<OutputFile>,
+    exports: Vec<(Format, Destination)>,
 }
 
 impl Outputs {
@@ -106,8 +113,14 @@ impl Outputs {
             },
             exports: others
                 .into_iter()
-                .map(|path| OutputFile::create(path))
-                .collect::<Result<_, _>>()?,
+                .map(|path| {
+                    let format = match path.as_path() == Path::new("-") {
+                        true => Format::Folded,
+                        false => Format::wanted(path)?,
+                    };
+                    Ok((format, Destination::open(path, force)?))
+                })
+                .collect::<anyhow::Result<_>>()?,
         })
     }
 }
@@ -192,32 +205,13 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     if !exports.is_empty() {
         let (recording, _) = Recording::read(file).context("cannot read the recording again")?;
         let timeline = recording.timeline(&recording.names);
-        for output in exports {
-            written.push(output.path().display().to_string());
-            write(&timeline.profile, output, !args.no_stack_markers)?;
+        for (format, destination) in exports {
+            written.push(destination.path().display().to_string());
+            destination.write(|out| format.write(&timeline, !args.no_stack_markers, out))?;
         }
     }
     complain(&format!("wrote    {}", written.join(", ")));
     Ok(exit)
-}
-
-fn write(profile: &Profile, output: OutputFile, markers: bool) -> anyhow::Result<()> {
-    match output.format() {
-        Format::Folded => {
-            output.write(|out| folded::write(profile, &folded::Options { markers }, out))
-        }
-        Format::Svg => output.write(|out| {
-            svg::write(
-                profile,
-                &svg::Options {
-                    markers,
-                    ..Default::default()
-                },
-                out,
-            )
-        }),
-        Format::Text => output.write(|out| text::write(profile, &text::Options::default(), out)),
-    }
 }
 
 /// What was sampled, in the words of the command line.

@@ -324,8 +324,8 @@ impl Observer for Recorder {
             return Ok(());
         };
         let writer = Writer::start(open()?).context("cannot write the recording")?;
-        let head = self.head(session);
-        let sink = Sink::begin(writer, &head, &session.kernel.sampled.tables.orc)
+        let orc = &session.kernel.sampled.tables.orc;
+        let sink = Sink::begin(writer, self.options.evidence, orc, || self.head(session))
             .context("cannot write the recording's head")?;
         self.sink = Some(sink);
         self.began = Instant::now();

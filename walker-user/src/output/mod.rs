@@ -9,9 +9,9 @@
 mod entries;
 pub mod firefox;
 pub mod folded;
+pub mod html;
 pub mod json;
 mod numbered;
-pub mod html;
 mod palette;
 pub mod perf_script;
 pub mod pprof;

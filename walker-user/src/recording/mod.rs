@@ -2,7 +2,7 @@
 //!
 //! [`chunk`] is the frame of the file, [`head`] and [`rows`] are what it holds. [`sink`] and
 //! [`writer`] write it while the capture runs; [`reader`] reads it back, [`symbols`] names what has
-//! no name in it, and [`timeline`] brings both together. `docs/format.md` describes the file.
+//! no name in it, and `timeline` brings both together. `docs/format.md` describes the file.
 
 pub mod chunk;
 pub mod head;

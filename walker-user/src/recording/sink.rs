@@ -111,20 +111,31 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Begins a recording with its head and the kernel's unwind tables.
+    /// Begins a recording with its head and the kernel's unwind tables. The head is asked for at
+    /// the end of the preparations, as it says when the recording began.
     ///
     /// # Errors
     /// If something cannot be encoded, which no input can cause.
-    pub fn begin(writer: Writer, head: &Head, orc: &[OrcTable]) -> io::Result<Self> {
-        writer.write(Kind::Head, serde_json::to_vec(head)?);
-        if head.evidence {
-            for (number, table) in orc.iter().enumerate() {
-                write_orc(&writer, number as u32, table)?;
+    pub fn begin(
+        writer: Writer,
+        evidence: bool,
+        orc: &[OrcTable],
+        head: impl FnOnce() -> Head,
+    ) -> io::Result<Self> {
+        let mut tables = Vec::new();
+        if evidence {
+            for (number, table) in (0..).zip(orc) {
+                encode_orc(number, table, &mut tables)?;
             }
+        }
+        let head = Head { evidence, ..head() };
+        writer.write(Kind::Head, serde_json::to_vec(&head)?);
+        for chunk in tables {
+            writer.write(Kind::Orc, chunk);
         }
         Ok(Self {
             writer,
-            evidence: head.evidence.then(|| Vec::with_capacity(EVIDENCE_BYTES)),
+            evidence: evidence.then(|| Vec::with_capacity(EVIDENCE_BYTES)),
             first_record: 0,
             next_record: 0,
             rows: Vec::new(),
@@ -385,7 +396,7 @@ fn write_list<T: Serialize>(writer: &Writer, kind: Kind, rows: &[T]) -> io::Resu
     Ok(())
 }
 
-fn write_orc(writer: &Writer, number: u32, table: &OrcTable) -> io::Result<()> {
+fn encode_orc(number: u32, table: &OrcTable, chunks: &mut Vec<Vec<u8>>) -> io::Result<()> {
     let mut before = 0;
     let mut entries = table.entries().peekable();
     while entries.peek().is_some() {
@@ -398,7 +409,7 @@ fn write_orc(writer: &Writer, number: u32, table: &OrcTable) -> io::Result<()> {
             table: number,
             entries: part.collect(),
         };
-        writer.write(Kind::Orc, postcard::to_stdvec(&chunk).map_err(encoding)?);
+        chunks.push(postcard::to_stdvec(&chunk).map_err(encoding)?);
     }
     Ok(())
 }
