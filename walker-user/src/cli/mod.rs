@@ -6,6 +6,11 @@
 mod core;
 mod doctor;
 mod event_args;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "for commands that read a recording")
+)]
+mod filter_args;
 mod frame_text;
 mod input;
 mod inspect;
