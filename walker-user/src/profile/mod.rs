@@ -9,6 +9,8 @@ pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod frame;
+pub mod functions;
+pub mod handlers;
 mod named;
 mod strings;
 pub mod timeline;
