@@ -1,20 +1,25 @@
 //! A [`Profile`] written for people and for other tools.
 //!
 //! Each format is a module with an `Options` and a function
-//! `write(profile, options, out) -> io::Result<()>`; nothing is read back, and nothing here asks
+//! `write(profile, options, out) -> io::Result<()>`, or of a whole timeline; those for terminals
+//! have `write_json` beside it. Nothing is read back, and nothing here asks
 //! the system for anything. This module holds what the formats share.
 
 pub mod folded;
+mod heading;
 mod palette;
+pub mod report;
 pub mod svg;
+mod table;
 pub mod text;
 
 use crate::profile::{Missing, Profile, SymbolId, Totals, Unit};
 
 /// `name` without control characters, which would break lines, escape sequences of terminals or
-/// XML; each becomes `_`.
+/// XML, and without those that turn the direction of what follows; each becomes `_`.
 pub(crate) fn printable(name: &str) -> String {
-    let replace = |c: char| if c.is_control() { '_' } else { c };
+    let turns = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let replace = |c: char| if c.is_control() || turns(c) { '_' } else { c };
     name.chars().map(replace).collect()
 }
 
@@ -64,6 +69,14 @@ pub(crate) fn byte_size(bytes: u64) -> String {
         1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// A weight as it stands in a column: with its unit only if that is a time.
+fn amount(unit: Unit, weight: u64) -> String {
+    match unit {
+        Unit::Samples | Unit::Events => grouped(weight),
+        Unit::Nanoseconds => duration(weight),
     }
 }
 
@@ -168,6 +181,7 @@ mod tests {
     #[test]
     fn control_characters_do_not_get_through() {
         assert_eq!(printable("a\u{1b}[31m\nb\u{85}c"), "a_[31m_b_c");
+        assert_eq!(printable("a\u{202e}b\u{2066}c"), "a_b_c");
     }
 
     #[test]

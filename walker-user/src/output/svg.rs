@@ -384,7 +384,7 @@ fn clipped(text: &str, columns: f64) -> Option<String> {
 }
 
 /// `text` broken between words into lines of at most `columns` characters, if its words allow it.
-fn wrapped(text: &str, columns: usize) -> Vec<String> {
+pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
         match lines.last_mut() {
