@@ -5,6 +5,7 @@
 //! have `write_json` beside it. Nothing is read back, and nothing here asks
 //! the system for anything. This module holds what the formats share.
 
+pub mod depth;
 pub mod folded;
 mod heading;
 mod palette;

@@ -27,6 +27,8 @@ pub(super) enum Side {
 pub(super) struct Table {
     columns: Vec<(&'static str, Side)>,
     rows: Vec<Vec<String>>,
+    /// Of each row, the lines below it.
+    below: Vec<Vec<String>>,
 }
 
 impl Table {
@@ -35,13 +37,20 @@ impl Table {
         Self {
             columns,
             rows: Vec::new(),
+            below: Vec::new(),
         }
     }
 
     /// Adds a row with a cell for each column.
     pub(super) fn push(&mut self, row: Vec<String>) {
+        self.push_with(row, Vec::new());
+    }
+
+    /// Adds a row with a cell for each column, and the lines that stand below it.
+    pub(super) fn push_with(&mut self, row: Vec<String>, below: Vec<String>) {
         debug_assert_eq!(row.len(), self.columns.len());
         self.rows.push(row);
+        self.below.push(below);
     }
 
     /// Writes it, in lines of at most `width` columns if that is possible. Texts before the last
@@ -63,8 +72,11 @@ impl Table {
         let last = width.map(|width| width.saturating_sub(before_last).max(LEAST));
         let headings = self.columns.iter().map(|(heading, _)| *heading);
         self.write_row(headings, &widths, last, out)?;
-        for row in &self.rows {
+        for (row, below) in self.rows.iter().zip(&self.below) {
             self.write_row(row.iter().map(String::as_str), &widths, last, out)?;
+            for line in below {
+                writeln!(out, "{line}")?;
+            }
         }
         Ok(())
     }
