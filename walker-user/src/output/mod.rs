@@ -11,6 +11,7 @@ mod heading;
 mod palette;
 pub mod report;
 pub mod svg;
+mod svg_look;
 mod table;
 pub mod text;
 
