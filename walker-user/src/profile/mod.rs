@@ -12,6 +12,7 @@ mod frame;
 pub mod functions;
 pub mod handlers;
 mod named;
+mod pair;
 mod strings;
 pub mod timeline;
 pub mod tree;
