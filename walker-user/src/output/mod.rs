@@ -6,6 +6,7 @@
 //! the system for anything. This module holds what the formats share.
 
 pub mod depth;
+pub mod diff;
 pub mod folded;
 mod heading;
 mod palette;
@@ -152,6 +153,8 @@ fn reasons(missing: &[Missing]) -> String {
     phrases.collect::<Vec<_>>().join(", ")
 }
 
+#[cfg(test)]
+mod docs_tests;
 #[cfg(test)]
 mod tests {
     use super::{duration, grouped, percent, printable, whereabouts};

@@ -67,6 +67,17 @@ pub(super) struct Row {
 }
 
 impl By {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Function,
+        Self::Process,
+        Self::Thread,
+        Self::Cpu,
+        Self::Stack,
+        Self::Module,
+        Self::Event,
+    ];
+
     /// Its name, in options and in JSON objects.
     #[must_use]
     pub const fn name(self) -> &'static str {
