@@ -2,7 +2,6 @@
 
 use std::ops::RangeInclusive;
 
-use anyhow::Context as _;
 use clap::Args;
 use regex::{Regex, RegexBuilder};
 use walker_common::StackKind;
@@ -81,9 +80,7 @@ impl FilterArgs {
         if filter.is_empty() {
             return Ok(timeline);
         }
-        filter
-            .check(&timeline)
-            .context("nothing to show of what was asked for")?;
+        filter.check(&timeline)?;
         Ok(timeline.filtered(&filter))
     }
 }
@@ -286,7 +283,7 @@ mod tests {
         let same = FilterArgs::default().apply(all.clone()).unwrap();
         assert_eq!(same.points, all.points);
         let args = Line::parse_from(["x", "--comm", "mak"]).filter;
-        let error = format!("{:#}", args.apply(all).unwrap_err());
+        let error = args.apply(all).unwrap_err().to_string();
         assert!(
             error.contains("`mak`") && error.contains("it has cc1, make"),
             "{error}"

@@ -60,7 +60,6 @@ impl InputArgs {
         open(&self.recording)
     }
 
-    #[expect(dead_code, reason = "for the commands that follow")]
     /// Reads the recording to its named samples.
     pub(super) fn load(&self) -> anyhow::Result<Timeline> {
         load(&self.recording, &self.symbols)

@@ -54,9 +54,9 @@ impl Table {
     }
 
     /// Writes it, in lines of at most `width` columns if that is possible. Texts before the last
-    /// column take a third of the width at most.
+    /// column take a fifth of the width at most.
     pub(super) fn write(&self, width: Option<usize>, out: &mut impl Write) -> io::Result<()> {
-        let most = width.map_or(usize::MAX, |width| (width / 3).max(LEAST));
+        let most = width.map_or(usize::MAX, |width| (width / 5).max(LEAST));
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|column| {
                 let cells = self.rows.iter().map(|row| row[column].width());
