@@ -9,7 +9,7 @@ use std::{
 
 use clap::Args;
 
-use super::{format::Format, input::InputArgs, output_file::Destination};
+use super::{filter_args::FilterArgs, format::Format, input::InputArgs, output_file::Destination};
 
 /// What to write, and where.
 #[derive(Debug, Args)]
@@ -29,6 +29,8 @@ pub(super) struct ExportArgs {
     /// Do not show stack boundaries ([IRQ], [NMI], …) as frames
     #[arg(long)]
     no_stack_markers: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 pub(super) fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
@@ -45,7 +47,7 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         format != Format::Pprof || !destination.is_terminal(),
         "pprof's format is binary, and this is a terminal: give `-o FILE`, such as `-o run.pb.gz`"
     );
-    let timeline = args.input.load()?;
+    let timeline = args.filter.apply(args.input.load()?)?;
     destination.write(|out| format.write(&timeline, !args.no_stack_markers, out))?;
     Ok(ExitCode::SUCCESS)
 }

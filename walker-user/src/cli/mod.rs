@@ -4,19 +4,24 @@
 //! with something missing), 2 for an error. `record -- CMD` passes on the status of CMD.
 
 mod core;
+mod depth;
+mod diff;
 mod doctor;
 mod event_args;
 mod export;
+mod filter_args;
 mod format;
 mod frame_text;
 mod input;
 mod inspect;
 mod inspect_sample;
 mod output_file;
+mod pager;
 mod record;
 mod recorder;
 mod recording_file;
 mod replay;
+mod report;
 mod run;
 mod stacks;
 mod status;
@@ -97,6 +102,30 @@ Examples:
   stackwalk export run.swk --format perf-script | stackcollapse-perf.pl
   stackwalk export --format json | jq .totals")]
     Export(export::ExportArgs),
+    /// Show functions, processes, interrupts or the tree of calls of a recording.
+    #[command(after_help = "\
+Examples:
+  stackwalk report                          functions of stackwalk.swk, by what they weigh themselves
+  stackwalk report run.swk --sort total     by what they weigh with all that they call
+  stackwalk report --by irq                 interrupts and softirqs, and whom they interrupted
+  stackwalk report --tree --comm dd         who calls what in the processes named dd
+  stackwalk report --time 1.5-3 --cpu 0,4-7 a part of the recording
+  stackwalk report --grep ^ext4_ --json     samples in ext4, for a program")]
+    Report(report::ReportArgs),
+    /// Show how much of the kernel's stacks was in use, by call path.
+    #[command(after_help = "\
+Examples:
+  stackwalk depth                           the deepest calls of stackwalk.swk on each kernel stack
+  stackwalk depth run.swk --stack-kind irq  of samples in interrupts")]
+    Depth(depth::DepthArgs),
+    /// Show what changed from one recording to another.
+    #[command(after_help = "\
+Examples:
+  stackwalk diff old.swk new.swk                    functions whose share changed most
+  stackwalk diff old.swk new.swk -o diff.svg        a flame graph: red grew, blue shrank
+  stackwalk diff old.swk new.swk --absolute         what changed in a second
+  stackwalk diff old.swk new.swk -o - | flamegraph.pl > diff.svg")]
+    Diff(diff::DiffArgs),
     /// Show the stacks of all CPUs and tasks in the dump of a kernel's memory.
     #[command(after_help = "\
 DUMP is an ELF core as kdump and QEMU's `dump-guest-memory` write it, of x86_64 or i386.
@@ -207,6 +236,9 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Export(args) => export::export(&args),
+        Command::Report(args) => report::report(&args),
+        Command::Depth(args) => depth::depth(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Core(args) => core::core(&args),
         Command::Stacks => stacks::stacks(),
         Command::Doctor => doctor::doctor(),

@@ -31,6 +31,14 @@ impl Default for Options {
 ///
 /// If `out` cannot be written to.
 pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
+    for (stack, count) in lines(profile, options) {
+        writeln!(out, "{stack} {count}")?;
+    }
+    Ok(())
+}
+
+/// The stacks in alphabetical order, each once, with their counts.
+pub(super) fn lines(profile: &Profile, options: &Options) -> Vec<(String, u64)> {
     let mut lines: Vec<(String, u64)> = Vec::with_capacity(profile.stacks().len());
     for stack in profile.stacks().iter().filter(|stack| stack.samples > 0) {
         let mut line = String::new();
@@ -43,15 +51,19 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
         lines.push((line, stack.weight));
     }
     lines.sort_unstable();
-    for same in lines.chunk_by(|a, b| a.0 == b.0) {
-        let weight: u64 = same.iter().map(|line| line.1).sum();
-        let weight = match profile.meta.unit {
-            Unit::Samples | Unit::Events => weight,
-            Unit::Nanoseconds => weight.div_ceil(1000),
-        };
-        writeln!(out, "{} {weight}", same[0].0)?;
+    lines.dedup_by(|next, kept| {
+        let is_same = next.0 == kept.0;
+        if is_same {
+            kept.1 += next.1;
+        }
+        is_same
+    });
+    if profile.meta.unit == Unit::Nanoseconds {
+        for (_, count) in &mut lines {
+            *count = count.div_ceil(1000);
+        }
     }
-    Ok(())
+    lines
 }
 
 fn push_frame(line: &mut String, profile: &Profile, label: Label) {

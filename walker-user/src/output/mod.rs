@@ -2,31 +2,38 @@
 //!
 //! Each format is a module with an `Options` and a function
 //! `write(profile, options, out) -> io::Result<()>`, or one that takes a
-//! [`Timeline`](crate::profile::timeline::Timeline) where the format has single samples; nothing is
-//! read back, and nothing here asks the system for anything. This module holds what the formats
-//! share.
+//! [`Timeline`](crate::profile::timeline::Timeline) where the format has single samples; those for
+//! terminals have `write_json` beside it. Nothing is read back, and nothing here asks the system for
+//! anything. This module holds what the formats share.
 
+pub mod depth;
+pub mod diff;
 mod entries;
 pub mod firefox;
 pub mod folded;
+mod heading;
 pub mod html;
 pub mod json;
 mod numbered;
 mod palette;
 pub mod perf_script;
 pub mod pprof;
+pub mod report;
 pub mod speedscope;
 mod streamed;
 pub mod svg;
+mod svg_look;
+mod table;
 pub mod text;
 mod threads;
 
 use crate::profile::{FrameClass, Missing, Profile, SymbolId, Totals, Unit};
 
 /// `name` without control characters, which would break lines, escape sequences of terminals or
-/// XML; each becomes `_`.
+/// XML, and without those that turn the direction of what follows; each becomes `_`.
 pub(crate) fn printable(name: &str) -> String {
-    let replace = |c: char| if c.is_control() { '_' } else { c };
+    let turns = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let replace = |c: char| if c.is_control() || turns(c) { '_' } else { c };
     name.chars().map(replace).collect()
 }
 
@@ -76,6 +83,14 @@ pub(crate) fn byte_size(bytes: u64) -> String {
         1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
         1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// A weight as it stands in a column: with its unit only if that is a time.
+fn amount(unit: Unit, weight: u64) -> String {
+    match unit {
+        Unit::Samples | Unit::Events => grouped(weight),
+        Unit::Nanoseconds => duration(weight),
     }
 }
 
@@ -171,6 +186,8 @@ fn reasons(missing: &[Missing]) -> String {
 }
 
 #[cfg(test)]
+mod docs_tests;
+#[cfg(test)]
 mod tests {
     use super::{duration, grouped, percent, printable, whereabouts};
     use crate::profile::{Totals, fixture};
@@ -201,6 +218,7 @@ mod tests {
     #[test]
     fn control_characters_do_not_get_through() {
         assert_eq!(printable("a\u{1b}[31m\nb\u{85}c"), "a_[31m_b_c");
+        assert_eq!(printable("a\u{202e}b\u{2066}c"), "a_b_c");
     }
 
     #[test]

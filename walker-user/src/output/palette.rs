@@ -164,6 +164,26 @@ pub(super) fn shade_of(name: &str) -> usize {
     (hash >> 32) as usize % SHADES
 }
 
+/// How many colours there are for changes: the middle one is for none, those before it for what
+/// shrank, those after it for what grew. Red and blue are told apart by the colour-blind too.
+pub(super) const CHANGES: usize = 9;
+
+/// The colour of a change below [`CHANGES`], as in CSS.
+pub(super) fn change_fill(dark: bool, level: usize) -> String {
+    let [red, green, blue] = change_rgb(dark, level);
+    format!("#{red:02x}{green:02x}{blue:02x}")
+}
+
+fn change_rgb(dark: bool, level: usize) -> [u8; 3] {
+    const MIDDLE: usize = CHANGES / 2;
+    let strength = level.abs_diff(MIDDLE) as f64 / MIDDLE as f64;
+    let hue = if level < MIDDLE { 250.0 } else { 28.0 };
+    // In the dark theme, a strong colour stands out by being lighter than the grey of no change.
+    let [lightness, further] = if dark { [0.64, 0.08] } else { [0.93, -0.24] };
+    let chroma = 0.17 * strength;
+    srgb(lightness + further * strength, chroma, hue)
+}
+
 /// OKLCH to sRGB, after <https://www.w3.org/TR/css-color-4/>; what does not fit is clamped.
 fn srgb(lightness: f64, chroma: f64, hue: f64) -> [u8; 3] {
     let (sin, cos) = hue.to_radians().sin_cos();
@@ -188,7 +208,7 @@ fn srgb(lightness: f64, chroma: f64, hue: f64) -> [u8; 3] {
 
 #[cfg(test)]
 mod tests {
-    use super::{Group, SHADES, shade_of, srgb};
+    use super::{CHANGES, Group, SHADES, change_rgb, shade_of, srgb};
 
     /// Relative luminance after WCAG 2.
     fn luminance(rgb: [u8; 3]) -> f64 {
@@ -229,6 +249,23 @@ mod tests {
                     assert!(contrast > 5.0, "{group:?} {dark} {shade}: {contrast:.2}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn changes_are_readable_and_told_apart() {
+        for dark in [false, true] {
+            let colours: Vec<_> = (0..CHANGES).map(|level| change_rgb(dark, level)).collect();
+            for (level, colour) in colours.iter().enumerate() {
+                let contrast = contrast(*colour, [0x16, 0x18, 0x1d]);
+                assert!(contrast > 5.0, "{dark} {level}: {contrast:.2}");
+                let [red, _, blue] = *colour;
+                assert_eq!(level.cmp(&(CHANGES / 2)), red.cmp(&blue), "{dark} {level}");
+            }
+            let mut distinct = colours.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(distinct.len(), CHANGES);
         }
     }
 

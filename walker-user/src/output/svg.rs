@@ -10,13 +10,10 @@ use std::cmp::Reverse;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::palette::{Group, SHADES, shade_of};
-use super::{
-    duration, grouped, percent, place, printable, recording, stands_for, sum, title, weighed,
-    whereabouts,
-};
+use super::svg_look::{ByStack, Look};
+use super::{grouped, place, printable, stands_for, sum};
+use crate::profile::Profile;
 use crate::profile::tree::{CallTree, Node};
-use crate::profile::{Profile, Unit};
 
 /// How to draw a flame graph.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +53,7 @@ const MAX_FRAMES: usize = 20_000;
 
 /// A frame to draw: a node of the tree, and how many samples are to the left of it.
 struct Drawn<'a> {
+    index: usize,
     node: &'a Node,
     start: u64,
 }
@@ -69,9 +67,20 @@ struct Drawn<'a> {
 /// If `out` cannot be written to.
 pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
     let tree = profile.tree(options.markers);
+    draw(profile, &tree, &ByStack::new(profile, &tree), options, out)
+}
+
+/// Draws a tree of `profile` with the colours and figures of `look`.
+pub(super) fn draw(
+    profile: &Profile,
+    tree: &CallTree,
+    look: &impl Look,
+    options: &Options,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let width = options.width.max(HEAD_WIDTH);
-    let (drawn, left_out) = select(&tree, f64::from(width), options.min_frame_width);
-    let (head, head_height) = head(profile, &tree, left_out);
+    let (drawn, left_out) = select(tree, f64::from(width), options.min_frame_width);
+    let (head, head_height) = head(profile, look, left_out);
     let depth = drawn.iter().map(|frame| frame.node.depth + 1).max();
     let height = head_height + depth.unwrap_or(0) * ROW + MARGIN;
 
@@ -80,9 +89,14 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {width} {height}\">"
     )?;
-    writeln!(out, "<title>{}</title>", escaped(title(profile)))?;
+    writeln!(out, "<title>{}</title>", escaped(&look.title()))?;
     writeln!(out, "<style><![CDATA[\n{}", include_str!("svg.css"))?;
-    write_fills(out)?;
+    writeln!(
+        out,
+        "{}\n@media (prefers-color-scheme: dark) {{\n{}\n}}",
+        look.fills(false),
+        look.fills(true)
+    )?;
     writeln!(out, "]]></style>")?;
     writeln!(
         out,
@@ -91,7 +105,7 @@ pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::
     let per_sample = f64::from(width) / tree.nodes()[0].total as f64;
     for frame in &drawn {
         let y = height - MARGIN - (frame.node.depth + 1) * ROW;
-        write_frame(profile, &tree, frame, per_sample, y, out)?;
+        write_frame(profile, look, frame, per_sample, y, out)?;
     }
     // After the frames, so that they slide below it when a deep graph is scrolled.
     out.write_all(head.as_bytes())?;
@@ -138,7 +152,7 @@ fn select(tree: &CallTree, width: f64, min_width: f64) -> (Vec<Drawn<'_>>, usize
         }
         next_start.truncate(node.depth + 1);
         next_start.push(start);
-        drawn.push(Drawn { node, start });
+        drawn.push(Drawn { index, node, start });
         index += 1;
     }
     (drawn, left_out)
@@ -146,7 +160,7 @@ fn select(tree: &CallTree, width: f64, min_width: f64) -> (Vec<Drawn<'_>>, usize
 
 fn write_frame(
     profile: &Profile,
-    tree: &CallTree,
+    look: &impl Look,
     frame: &Drawn<'_>,
     per_sample: f64,
     y: usize,
@@ -155,14 +169,11 @@ fn write_frame(
     let Node {
         label,
         origin,
-        own,
         total,
         ..
     } = *frame.node;
     let name = printable(profile.text(label.name));
-    let group = Group::of(label.class);
-    let letter = group.letter();
-    let shade = shade_of(&name);
+    let class = look.class(frame.index, frame.node, &name);
     let (doubt, doubtful) = if label.reliable {
         ("", "")
     } else {
@@ -175,8 +186,7 @@ fn write_frame(
     let filled = if width > 3.0 { width - 1.0 } else { width };
     let text_y = y + 13;
 
-    let (weight, start) = (weighed(profile, total), frame.start);
-    let share = percent(total, tree.nodes()[0].total);
+    let (figures, start) = (look.figures(frame.index, frame.node), frame.start);
     let stands_for = stands_for(label.class, label.inlined);
     let name = format!("{doubt}{name}");
     let module = origin.module.map(|module| printable(profile.text(module)));
@@ -188,14 +198,10 @@ fn write_frame(
     };
     write!(
         out,
-        "<g class=\"f {letter} {letter}{shade}{doubtful}{inlined}\" data-s=\"{start}\" data-n=\"{total}\">\
-         <title>{}\n{weight}, {share:.2} %, {} own, {stands_for}{}{origin}</title>\
+        "<g class=\"f {class}{doubtful}{inlined}\" data-s=\"{start}\" data-n=\"{total}\">\
+         <title>{}\n{figures}, {stands_for}{}{origin}</title>\
          <rect x=\"{x:.2}\" y=\"{y}\" width=\"{filled:.2}\" height=\"17\"/>",
         escaped(&name),
-        match profile.meta.unit {
-            Unit::Nanoseconds => duration(own),
-            Unit::Samples | Unit::Events => grouped(own),
-        },
         if label.reliable {
             ""
         } else {
@@ -215,16 +221,17 @@ fn write_frame(
 }
 
 /// The heading, and its height in pixels.
-fn head(profile: &Profile, tree: &CallTree, left_out: usize) -> (String, usize) {
+fn head(profile: &Profile, look: &impl Look, left_out: usize) -> (String, usize) {
     let columns = (HEAD_WIDTH as usize - 2 * MARGIN) * 10 / 73;
-    let mut summary = recording(profile);
-    if left_out > 0 {
+    let mut lines = look.lines();
+    if let Some(first) = lines.first_mut().filter(|_| left_out > 0) {
         let count = grouped(left_out as u64);
         let text = format_args!(", frames with the fewest samples left out: {count}");
-        push(&mut summary, text);
+        push(first, text);
     }
-    let totals = &profile.meta.totals;
-    let lost = if sum(&totals.lost) > 0 {
+    // The last line says what was lost.
+    let last = lines.len().saturating_sub(1);
+    let lost = if sum(&profile.meta.totals.lost) > 0 {
         " class=\"lost\""
     } else {
         ""
@@ -232,7 +239,7 @@ fn head(profile: &Profile, tree: &CallTree, left_out: usize) -> (String, usize) 
 
     let mut body = String::new();
     let mut y = 26;
-    let heading = clipped(&printable(title(profile)), 56.0).unwrap_or_default();
+    let heading = clipped(&printable(&look.title()), 56.0).unwrap_or_default();
     push(
         &mut body,
         format_args!(
@@ -241,8 +248,9 @@ fn head(profile: &Profile, tree: &CallTree, left_out: usize) -> (String, usize) 
         ),
     );
     y += 4;
-    for (class, text) in [("", summary), (lost, whereabouts(totals))] {
-        for line in wrapped(&text, columns) {
+    for (index, text) in lines.iter().enumerate() {
+        let class = if index == last { lost } else { "" };
+        for line in wrapped(text, columns) {
             y += ROW;
             push(
                 &mut body,
@@ -254,7 +262,7 @@ fn head(profile: &Profile, tree: &CallTree, left_out: usize) -> (String, usize) 
         }
     }
     y += ROW + 4;
-    y = push_legend(&mut body, tree, y);
+    y = push_legend(&mut body, look, y);
     y += ROW + 4;
     push(
         &mut body,
@@ -270,58 +278,25 @@ fn head(profile: &Profile, tree: &CallTree, left_out: usize) -> (String, usize) 
 
 /// Adds a line of what the colours mean and how many samples were taken there; returns the base
 /// line of its last row.
-fn push_legend(body: &mut String, tree: &CallTree, mut y: usize) -> usize {
-    let nodes = tree.nodes();
-    let mut keys: Vec<(char, String)> = Vec::new();
-    for group in Group::ALL {
-        let members = || {
-            nodes
-                .iter()
-                .filter(|node| Group::of(node.label.class) == group)
-        };
-        if members().next().is_none() {
-            continue;
-        }
-        let own = members().map(|node| node.own).sum();
-        let share = percent(own, nodes[0].total);
-        let name = group.name();
-        keys.push((
-            group.letter(),
-            match own {
-                0 => name.to_owned(),
-                _ => format!("{name} {share:.2} %"),
-            },
-        ));
-    }
-    if nodes.iter().any(|node| !node.label.reliable) {
-        keys.push(('r', "? not unwound".to_owned()));
-    }
-    if nodes.iter().any(|node| node.label.inlined) {
-        keys.push(('l', "inlined".to_owned()));
-    }
+fn push_legend(body: &mut String, look: &impl Look, mut y: usize) -> usize {
     let text_width = |text: &str| (text.chars().count() as f64 * CHARACTER) as usize;
-    let lead = "sampled in:";
+    let lead = look.lead();
     push(
         body,
         format_args!("<text x=\"{MARGIN}\" y=\"{y}\">{lead}</text>\n"),
     );
     let mut x = MARGIN + text_width(lead) + 12;
-    for (letter, text) in keys {
+    for key in look.keys() {
+        let (look, group, text) = (key.look, key.group, key.text);
         let width = 16 + text_width(&text) + 12;
         if x + width > HEAD_WIDTH as usize {
             (x, y) = (MARGIN, y + ROW);
         }
         let (top, text_x) = (y - 10, x + 16);
-        // An unreliable or inlined frame has no colour of its own, but looks washed out.
-        let look = match letter {
-            'r' => "r q0".to_owned(),
-            'l' => "l u0".to_owned(),
-            _ => format!("{letter}0"),
-        };
         push(
             body,
             format_args!(
-                "<g class=\"key {look}\" data-group=\"{letter}\">\
+                "<g class=\"key {look}\" data-group=\"{group}\">\
                  <rect x=\"{x}\" y=\"{top}\" width=\"11\" height=\"11\"/>\
                  <text x=\"{text_x}\" y=\"{y}\">{text}</text></g>\n"
             ),
@@ -329,22 +304,6 @@ fn push_legend(body: &mut String, tree: &CallTree, mut y: usize) -> usize {
         x += width;
     }
     y
-}
-
-fn write_fills(out: &mut impl Write) -> io::Result<()> {
-    for dark in [false, true] {
-        if dark {
-            writeln!(out, "@media (prefers-color-scheme: dark) {{")?;
-        }
-        for group in Group::ALL {
-            for shade in 0..SHADES {
-                let (letter, fill) = (group.letter(), group.shade(dark, shade));
-                write!(out, ".{letter}{shade}{{fill:{fill}}}")?;
-            }
-            writeln!(out)?;
-        }
-    }
-    writeln!(out, "}}")
 }
 
 /// As much of `text` as fits into so many columns, with `…` if that is not all; `None` if it is
@@ -367,7 +326,7 @@ fn clipped(text: &str, columns: f64) -> Option<String> {
 }
 
 /// `text` broken between words into lines of at most `columns` characters, if its words allow it.
-fn wrapped(text: &str, columns: usize) -> Vec<String> {
+pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
         match lines.last_mut() {

@@ -18,7 +18,12 @@ const TASK: FrameClass = FrameClass::Kernel(StackKind::Task);
 const IRQ: FrameClass = FrameClass::Kernel(StackKind::Irq);
 const NMI: FrameClass = FrameClass::Kernel(StackKind::Nmi);
 
-fn frame(profile: &mut Profile, class: FrameClass, name: &str, module: Option<&str>) -> FrameId {
+pub(crate) fn frame(
+    profile: &mut Profile,
+    class: FrameClass,
+    name: &str,
+    module: Option<&str>,
+) -> FrameId {
     let module = module.map(|module| profile.intern(module));
     let (name, reliable) = match name.strip_prefix("? ") {
         Some(name) => (name, false),

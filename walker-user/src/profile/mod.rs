@@ -5,10 +5,14 @@
 //! unwound is the business of the layers before this one, how they are shown that of
 //! [`crate::output`].
 
+pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod frame;
+pub mod functions;
+pub mod handlers;
 mod named;
+mod pair;
 mod strings;
 pub mod timeline;
 pub mod tree;
