@@ -2,8 +2,7 @@
 //! said once.
 
 use std::{
-    fs::File,
-    io::{BufReader, IsTerminal as _},
+    io::IsTerminal as _,
     path::{Path, PathBuf},
 };
 
@@ -21,6 +20,7 @@ use crate::{
     },
     resolve::{Addresses, Names},
     symbolize::{UserSymbols, service},
+    sys::regular_file,
 };
 
 /// What is read if nothing is said.
@@ -78,8 +78,7 @@ pub(super) fn load(path: &Path, symbols: &SymbolArgs) -> anyhow::Result<Timeline
 /// Opens a recording, and says what of it is not whole.
 pub(super) fn open(path: &Path) -> anyhow::Result<(Recording, RecordingFile)> {
     let read = || {
-        let file = BufReader::with_capacity(256 << 10, File::open(path)?);
-        let mut chunks = ChunkReader::open(file)?;
+        let mut chunks = ChunkReader::open(regular_file::open(path)?)?;
         let bar = Progress::new(chunks.len(), "reading");
         let recording = Recording::load(&mut chunks, &mut |at, _| bar.at(at))?;
         Ok((recording, RecordingFile::new(chunks)))
@@ -95,6 +94,10 @@ fn explain(path: &Path, error: FileError) -> anyhow::Error {
     let what = match &error {
         FileError::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
             "; `stackwalk record` makes one"
+        }
+        FileError::Io(io) if regular_file::is_not_regular(io) => {
+            ": a recording is read at many places, so what comes out of a pipe or device has to be \
+             put into a file first"
         }
         _ => "",
     };

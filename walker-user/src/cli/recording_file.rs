@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
 
 use super::output_file::plain;
-use crate::recording::chunk::MAGIC;
+use crate::{recording::chunk::MAGIC, sys::regular_file};
 
 /// The extension of recordings.
 const EXTENSION: &str = "swk";
@@ -135,7 +135,7 @@ fn keep_old(path: &Path) -> io::Result<()> {
 /// Whether what is in a file is a recording, or nothing.
 fn is_recording(path: &Path) -> io::Result<bool> {
     let mut begin = Vec::new();
-    File::open(path)?
+    regular_file::open(path)?
         .take(MAGIC.len() as u64)
         .read_to_end(&mut begin)?;
     Ok(begin.is_empty() || begin == MAGIC)

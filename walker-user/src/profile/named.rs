@@ -25,7 +25,10 @@ impl Profile {
             source: None,
             reliable,
             address,
-            offset: symbol.map_or(0, |symbol| symbol.offset + (address - lookup)),
+            offset: symbol.map_or(0, |symbol| {
+                let after = address.wrapping_sub(lookup);
+                symbol.offset.saturating_add(after)
+            }),
             size: symbol.map_or(0, |symbol| symbol.size),
             object: None,
         };

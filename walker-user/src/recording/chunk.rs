@@ -109,8 +109,8 @@ pub enum FileError {
          stackwalk that wrote it"
     )]
     Newer(u16),
-    /// What it begins with cannot be used.
-    #[error("its head, at byte {FILE_HEADER_BYTES}, {0}")]
+    /// What every recording has at its beginning is not there.
+    #[error("what it says of itself in the beginning cannot be read ({0}), so nothing of it can")]
     Head(String),
 }
 
@@ -221,8 +221,13 @@ impl ChunkHeader {
         (fits && bytes[5] <= 1).then_some(header)
     }
 
+    /// What is said of it when it is damaged.
+    fn name(&self) -> &'static str {
+        self.kind.map_or("a chunk of a newer version", Kind::name)
+    }
+
     /// The first byte behind the chunk.
-    const fn end(&self) -> u64 {
+    pub(super) const fn end(&self) -> u64 {
         self.at + self.stored as u64
     }
 }
@@ -377,8 +382,7 @@ impl<R: Read + Seek> ChunkReader<R> {
             if header.end() > self.len {
                 self.at = self.len;
                 return Ok(self.damage(begin, self.len, || {
-                    let kind = header.kind.map_or("an unknown chunk", Kind::name);
-                    format!("the file ends in the middle of a chunk ({kind})")
+                    format!("{}: the file ends in the middle of it", header.name())
                 }));
             }
             if header.sequence > self.next_sequence {
@@ -409,20 +413,20 @@ impl<R: Read + Seek> ChunkReader<R> {
         })
     }
 
-    /// The next place from `from` on where a chunk begins, or the end of the file.
+    /// The next place from `from` on where a chunk begins, or the end of the file. Reads every byte
+    /// about once, however many of them look like a chunk.
     fn find_header(&mut self, mut from: u64) -> io::Result<u64> {
         while from < self.len {
             let window = self.read_at(from, WINDOW)?;
-            for (offset, magic) in window.windows(CHUNK_MAGIC.len()).enumerate() {
-                let at = from + offset as u64;
-                if magic == CHUNK_MAGIC
-                    && ChunkHeader::parse(&self.read_at(at, CHUNK_HEADER_BYTES)?, at).is_some()
-                {
-                    return Ok(at);
-                }
+            let mut headers = window.windows(CHUNK_HEADER_BYTES);
+            if let Some(offset) = headers.position(|bytes| ChunkHeader::parse(bytes, 0).is_some()) {
+                return Ok(from + offset as u64);
             }
-            // A magic may lie across the end of the window.
-            from += (window.len().saturating_sub(CHUNK_MAGIC.len() - 1)).max(1) as u64;
+            // A header may lie across the end of the window; a shorter window is the file's end.
+            match window.len() < WINDOW {
+                true => break,
+                false => from += (WINDOW - (CHUNK_HEADER_BYTES - 1)) as u64,
+            }
         }
         Ok(self.len)
     }
@@ -449,21 +453,18 @@ impl<R: Read + Seek> ChunkReader<R> {
             Err(Damage {
                 at: begin,
                 bytes: header.end() - begin,
-                what: format!(
-                    "{} {why}",
-                    header.kind.map_or("a chunk of unknown kind", Kind::name)
-                ),
+                what: format!("{}: {why}", header.name()),
             })
         };
         if bytes.len() != header.stored as usize || crc32fast::hash(&bytes) != header.sum {
-            return Ok(damaged("do not have the checksum they were written with"));
+            return Ok(damaged("its checksum is wrong"));
         }
         if !header.compressed {
             return Ok(Ok(bytes));
         }
         Ok(match self.zstd.decompress(&bytes, header.raw as usize) {
             Ok(raw) if raw.len() == header.raw as usize => Ok(raw),
-            Ok(_) | Err(_) => damaged("cannot be unpacked to the size they should have"),
+            Ok(_) | Err(_) => damaged("it does not unpack to the size that it should have"),
         })
     }
 }

@@ -1,11 +1,13 @@
 //! Recordings: files that keep the evidence of every sample, and what is made of them later.
 //!
 //! [`chunk`] is the frame of the file, [`head`] and [`rows`] are what it holds. [`sink`] and
-//! [`writer`] write it while the capture runs; [`reader`] reads it back, [`symbols`] names what has
-//! no name in it, and `timeline` brings both together. `docs/format.md` describes the file.
+//! [`writer`] write it while the capture runs; [`reader`] reads it back (`loader` checks what the
+//! chunks hold), [`symbols`] names what has no name in it, and `timeline` brings both together.
+//! [`replay`] walks the kept bytes again. `docs/format.md` describes the file.
 
 pub mod chunk;
 pub mod head;
+mod loader;
 pub mod reader;
 pub mod recorded_code;
 pub mod replay;

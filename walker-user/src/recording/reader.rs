@@ -5,43 +5,24 @@
 //! long as there is a head.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     fs::File,
-    io::{self, BufReader, Read, Seek},
-    sync::Arc,
+    io::{self, Read, Seek},
 };
-
-use serde::de::DeserializeOwned;
-use walker_common::StackKind;
 
 use super::{
     chunk::{ChunkHeader, ChunkReader, Damage, FileError, Kind, Next},
     head::{Counts, Head},
-    rows::{
-        CodeRow, Entry, FrameRow, MappingRow, NameRow, NodeRow, ObjectRow, OrcChunk, PlacedAt,
-        ProcessEvent, SampleChunk,
-    },
+    loader::Loader,
+    rows::{MappingRow, ObjectRow, ProcessEvent},
 };
 use crate::{
     classify::StackUse,
     kernel::sampled::SampledKernel,
-    process::object::ObjectId,
-    resolve::{Names, holder},
-    stack_tree::{Code, Place, Process, RawFrame},
-    symbolize::KernelSymbol,
-    unwind::orc::{OrcEntry, OrcTable},
+    resolve::Names,
+    stack_tree::{Place, Process, RawFrame},
 };
 
-/// What tables may take when they are unpacked, besides their share of the file's length: more than
-/// honest files have, less than a machine that looks at them.
-const UNPACKED: u64 = 64 << 20;
-/// How much of that a byte of the file may stand for.
-const RATIO: u64 = 64;
-/// Most damages that are told one by one.
-const MAX_DAMAGES: usize = 100;
-/// Most numbers of each kind; the recorder gives out fewer.
-const MAX_NUMBER: usize = 1 << 20;
 /// Most bytes of a sample's record: the header, the stacks, the kernel's own chain, and padding.
 pub const MAX_RECORD: usize = 256 << 10;
 
@@ -129,17 +110,7 @@ pub struct Recording {
     /// The kernel as walks need it.
     pub kernel: SampledKernel,
     /// Where the records are: the number of the first of each chunk, in order.
-    evidence: Vec<ChunkHeader>,
-}
-
-/// What takes the place of something damaged.
-const DAMAGED: &str = "[damaged]";
-
-/// What is being read.
-struct Loader {
-    recording: Recording,
-    orc: BTreeMap<u32, Vec<(u32, OrcEntry)>>,
-    unpacked: u64,
+    pub(super) evidence: Vec<ChunkHeader>,
 }
 
 impl Recording {
@@ -148,7 +119,7 @@ impl Recording {
     /// # Errors
     /// If it cannot be read or is none.
     pub fn read(file: File) -> Result<(Self, RecordingFile), FileError> {
-        let mut chunks = ChunkReader::open(BufReader::with_capacity(256 << 10, file))?;
+        let mut chunks = ChunkReader::open(file)?;
         let recording = Self::load(&mut chunks, &mut |_, _| {})?;
         Ok((recording, RecordingFile { chunks }))
     }
@@ -171,7 +142,7 @@ impl Recording {
                     Next::Chunk(header) if header.kind == Some(Kind::Head) => {
                         let head = match chunks.payload(&header)? {
                             Ok(bytes) => serde_json::from_slice(&bytes)
-                                .map_err(|error| FileError::Head(format!("is no head: {error}")))?,
+                                .map_err(|error| FileError::Head(format!("head: {error}")))?,
                             Err(damage) => return Err(FileError::Head(damage.what)),
                         };
                         loader = Some(Loader::new(head, chunks.len(), std::mem::take(&mut before)));
@@ -181,8 +152,8 @@ impl Recording {
                     Next::Damage(_) => {}
                     Next::End => {
                         let why = match before.first() {
-                            Some(damage) => format!("is damaged: {}", damage.what),
-                            None => "is missing: the recording ended before it was written".into(),
+                            Some(damage) => damage.what.clone(),
+                            None => "the recording ended before it was written".to_owned(),
                         };
                         return Err(FileError::Head(why));
                     }
@@ -227,6 +198,12 @@ impl Recording {
         if self.missing_chunks > 0 {
             lines.push(format!("{} chunks are missing", self.missing_chunks));
         }
+        let unplaced = self.rows.iter().filter(|row| row.place.is_none()).count();
+        if unplaced > 0 {
+            lines.push(format!(
+                "the stacks of {unplaced} samples are damaged or missing"
+            ));
+        }
         if !self.ended {
             let seconds = self.counts.duration_ns as f64 / 1e9;
             lines.push(format!(
@@ -267,13 +244,13 @@ impl Recording {
 /// The open file of a recording, for the bytes of its stacks.
 #[derive(Debug)]
 pub struct RecordingFile {
-    chunks: ChunkReader<BufReader<File>>,
+    chunks: ChunkReader<File>,
 }
 
 impl RecordingFile {
     /// The file of a recording that was [loaded](Recording::load).
     #[must_use]
-    pub const fn new(chunks: ChunkReader<BufReader<File>>) -> Self {
+    pub const fn new(chunks: ChunkReader<File>) -> Self {
         Self { chunks }
     }
 
@@ -302,7 +279,7 @@ impl RecordingFile {
                 if !each(number, record) {
                     return Ok(damages);
                 }
-                number += 1;
+                number = number.wrapping_add(1);
                 rest = behind;
             }
         }
@@ -342,372 +319,6 @@ fn split_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         .flatten()
 }
 
-impl Loader {
-    fn new(head: Head, bytes: u64, damages: Vec<Damage>) -> Self {
-        Self {
-            recording: Recording {
-                head,
-                counts: Counts::default(),
-                ended: false,
-                damages,
-                more_damages: 0,
-                missing_chunks: 0,
-                bytes,
-                bytes_by_kind: BTreeMap::new(),
-                processes: Vec::new(),
-                objects: Vec::new(),
-                no_files: Vec::new(),
-                notes: Vec::new(),
-                nodes: Vec::new(),
-                rows: Vec::new(),
-                uses: Vec::new(),
-                names: Names::default(),
-                mappings: Vec::new(),
-                code: Vec::new(),
-                events: Vec::new(),
-                kernel: SampledKernel::default(),
-                evidence: Vec::new(),
-            },
-            orc: BTreeMap::new(),
-            unpacked: 0,
-        }
-    }
-
-    fn damaged(&mut self, damage: Damage) {
-        match self.recording.damages.len() < MAX_DAMAGES {
-            true => self.recording.damages.push(damage),
-            false => self.recording.more_damages += 1,
-        }
-    }
-
-    fn chunk<R: Read + Seek>(
-        &mut self,
-        chunks: &mut ChunkReader<R>,
-        header: &ChunkHeader,
-    ) -> io::Result<()> {
-        // What a newer version added is of no interest to this one.
-        let Some(kind) = header.kind else {
-            return Ok(());
-        };
-        *self.recording.bytes_by_kind.entry(kind).or_default() += u64::from(header.stored);
-        if kind == Kind::Evidence {
-            let after = |last: &ChunkHeader| header.first > last.first;
-            if self.recording.evidence.last().is_none_or(after) {
-                self.recording.evidence.push(*header);
-            }
-            return Ok(());
-        }
-        self.unpacked += u64::from(header.raw);
-        if self.unpacked > UNPACKED + RATIO * self.recording.bytes {
-            self.damaged(Damage {
-                at: header.at,
-                bytes: u64::from(header.stored),
-                what: format!("{} unpack to more than any recording has", kind.name()),
-            });
-            return Ok(());
-        }
-        let bytes = match chunks.payload(header)? {
-            Ok(bytes) => bytes,
-            Err(damage) => {
-                self.damaged(damage);
-                return Ok(());
-            }
-        };
-        if let Err(what) = self.payload(kind, header, &bytes) {
-            self.damaged(Damage {
-                at: header.at,
-                bytes: u64::from(header.stored),
-                what: format!("{} {what}", kind.name()),
-            });
-        }
-        Ok(())
-    }
-
-    fn payload(
-        &mut self,
-        kind: Kind,
-        header: &ChunkHeader,
-        bytes: &[u8],
-    ) -> Result<(), Cow<'static, str>> {
-        match kind {
-            Kind::Head => Err("stand a second time".into()),
-            Kind::Orc => self.orc(decode(bytes)?),
-            Kind::Tables => decode_list(bytes, |entry| self.entry(entry)),
-            Kind::Nodes => self.nodes(header.first, bytes),
-            Kind::Samples => self.samples(decode(bytes)?),
-            Kind::Evidence => Ok(()),
-            Kind::Names => decode_list(bytes, |name| self.name(name)),
-            Kind::Counters | Kind::End => {
-                let counts = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-                self.recording.counts = counts;
-                self.recording.ended |= kind == Kind::End;
-                Ok(())
-            }
-        }
-    }
-
-    fn orc(&mut self, chunk: OrcChunk) -> Result<(), Cow<'static, str>> {
-        let entries = self.orc.entry(chunk.table).or_default();
-        let mut start = entries.last().map_or(0, |(start, _)| *start);
-        for (distance, entry) in chunk.entries {
-            start = start.checked_add(distance).ok_or("reach too far")?;
-            entries.push((start, entry));
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, entry: Entry) -> Result<(), Cow<'static, str>> {
-        let recording = &mut self.recording;
-        match entry {
-            Entry::Process { number, pid, comm } => put(
-                &mut recording.processes,
-                number,
-                Process { pid, comm },
-                || Process {
-                    pid: 0,
-                    comm: *b"[damaged]\0\0\0\0\0\0\0",
-                },
-            ),
-            Entry::Object(number, object) => {
-                put(&mut recording.objects, number, Some(object), || None)
-            }
-            Entry::NoFile(number, name) => put(&mut recording.no_files, number, name, damaged),
-            Entry::Note(number, note) => put(&mut recording.notes, number, note, damaged),
-            Entry::Mapping(mapping) => {
-                recording.mappings.push(mapping);
-                Ok(())
-            }
-            Entry::Code {
-                since,
-                pid,
-                address,
-                bytes,
-            } => {
-                recording.code.push(CodeBytes {
-                    since,
-                    pid,
-                    address,
-                    bytes,
-                });
-                Ok(())
-            }
-            Entry::Event(event) => {
-                recording.events.push(event);
-                Ok(())
-            }
-        }
-    }
-
-    fn nodes(&mut self, first: u64, bytes: &[u8]) -> Result<(), Cow<'static, str>> {
-        let mut number = usize::try_from(first).map_err(|_| "have impossible numbers")?;
-        decode_list(bytes, |row: NodeRow| {
-            let parent = place(row.parent);
-            let below = match parent {
-                Place::Node(parent) => (parent as usize) < number,
-                Place::Process(_) => true,
-            };
-            let node = frame(row.frame).filter(|_| below);
-            put(
-                &mut self.recording.nodes,
-                u32::try_from(number).map_err(|_| "have impossible numbers")?,
-                node.map(|frame| (parent, frame)),
-                || None,
-            )?;
-            number += 1;
-            Ok(())
-        })
-    }
-
-    fn samples(&mut self, chunk: SampleChunk) -> Result<(), Cow<'static, str>> {
-        let (mut record, mut time_ns) = (chunk.record, chunk.time_ns);
-        self.recording.rows.reserve(chunk.rows.len());
-        for row in chunk.rows {
-            record = record.wrapping_add_signed(row.record);
-            time_ns = time_ns.wrapping_add_signed(row.time_ns);
-            let uses = &mut self.recording.uses;
-            let first_use = u32::try_from(uses.len()).map_err(|_| "are too many")?;
-            for (kind, used, size) in row.uses.into_iter().take(usize::from(u8::MAX)) {
-                let kind = StackKind::from_number(kind).ok_or("have an unknown stack kind")?;
-                uses.push(StackUse { kind, used, size });
-            }
-            self.recording.rows.push(Row {
-                record,
-                time_ns,
-                weight: row.weight,
-                place: Some(place(row.place)),
-                tid: row.tid,
-                cpu: row.cpu,
-                first_use,
-                use_count: (uses.len() - first_use as usize) as u8,
-                event: u16::try_from(row.event).map_err(|_| "are of an unknown event")?,
-                stop: row.stop,
-                reporting: row.reporting,
-            });
-        }
-        Ok(())
-    }
-
-    fn name(&mut self, name: NameRow) -> Result<(), Cow<'static, str>> {
-        let names = &mut self.recording.names;
-        match name {
-            NameRow::Kernel {
-                lookup,
-                name,
-                module,
-                offset,
-                size,
-            } => {
-                let symbol = KernelSymbol {
-                    name,
-                    module,
-                    offset,
-                    size,
-                };
-                names.kernel.insert(lookup, symbol);
-            }
-            NameRow::User {
-                code: row,
-                pid,
-                lookup,
-                symbol,
-            } => {
-                let names = names.user.entry(holder(code(row), pid)).or_default();
-                names.insert(lookup, Arc::new(symbol));
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings rows into order and checks what refers to what.
-    fn finish(mut self) -> Recording {
-        if let Some(head) = &self.recording.head.kernel {
-            self.recording.kernel = head.sampled();
-            for (number, &(base, count)) in (0..).zip(&head.orc) {
-                let entries = self.orc.remove(&number).unwrap_or_default();
-                if entries.len() as u64 == count
-                    && let Ok(table) = OrcTable::from_entries(base, entries)
-                {
-                    self.recording.kernel.tables.orc.push(table);
-                }
-            }
-        }
-        let recording = &mut self.recording;
-        recording.rows.sort_by_key(|row| row.time_ns);
-        // A frame is as good as the frames it is kept below; those come first.
-        for number in 0..recording.nodes.len() {
-            let good = match recording.nodes[number] {
-                Some((Place::Node(parent), _)) => recording.nodes[parent as usize].is_some(),
-                Some((Place::Process(process), _)) => {
-                    (process as usize) < recording.processes.len()
-                }
-                None => false,
-            };
-            if !good {
-                recording.nodes[number] = None;
-            }
-        }
-        for row in &mut recording.rows {
-            let good = match row.place {
-                Some(Place::Node(node)) => recording
-                    .nodes
-                    .get(node as usize)
-                    .is_some_and(Option::is_some),
-                Some(Place::Process(process)) => (process as usize) < recording.processes.len(),
-                None => false,
-            };
-            if !good {
-                row.place = None;
-            }
-        }
-        self.recording
-    }
-}
-
-fn damaged() -> String {
-    DAMAGED.to_owned()
-}
-
-/// Puts a value in its numbered place; what is missing before it is filled up.
-fn put<T>(
-    values: &mut Vec<T>,
-    number: u32,
-    value: T,
-    missing: impl Fn() -> T,
-) -> Result<(), Cow<'static, str>> {
-    let number = number as usize;
-    if number >= MAX_NUMBER {
-        return Err("have impossible numbers".into());
-    }
-    while values.len() < number {
-        values.push(missing());
-    }
-    match values.get_mut(number) {
-        Some(place) => *place = value,
-        None => values.push(value),
-    }
-    Ok(())
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cow<'static, str>> {
-    postcard::from_bytes(bytes).map_err(|_| "cannot be decoded".into())
-}
-
-/// Decodes a list without holding all of it.
-fn decode_list<T: DeserializeOwned>(
-    bytes: &[u8],
-    mut each: impl FnMut(T) -> Result<(), Cow<'static, str>>,
-) -> Result<(), Cow<'static, str>> {
-    const UNDECODABLE: Cow<'static, str> = Cow::Borrowed("cannot be decoded");
-    let (count, mut rest) = postcard::take_from_bytes::<u32>(bytes).map_err(|_| UNDECODABLE)?;
-    for _ in 0..count {
-        let (row, behind) = postcard::take_from_bytes(rest).map_err(|_| UNDECODABLE)?;
-        each(row)?;
-        rest = behind;
-    }
-    Ok(())
-}
-
-const fn place(row: PlacedAt) -> Place {
-    match row {
-        PlacedAt::Process(number) => Place::Process(number),
-        PlacedAt::Node(number) => Place::Node(number),
-    }
-}
-
-const fn code(row: CodeRow) -> Code {
-    match row {
-        CodeRow::Object(number) => Code::Object(ObjectId(number)),
-        CodeRow::NoFile(number) => Code::NoFile(number),
-        CodeRow::Memory => Code::Memory,
-        CodeRow::Unmapped => Code::Unmapped,
-    }
-}
-
-/// The frame of a row; `None` if it is on an unknown stack.
-fn frame(row: FrameRow) -> Option<RawFrame> {
-    Some(match row {
-        FrameRow::Kernel {
-            ip,
-            after,
-            stack,
-            reliable,
-        } => RawFrame::Kernel {
-            ip,
-            lookup: ip.wrapping_sub(u64::from(after.min(1))),
-            stack: StackKind::from_number(stack)?,
-            reliable,
-        },
-        FrameRow::User {
-            code: row,
-            address,
-            after,
-            reliable,
-        } => RawFrame::User {
-            code: code(row),
-            address,
-            lookup: address.wrapping_sub(u64::from(after.min(1))),
-            reliable,
-        },
-        FrameRow::Note(note) => RawFrame::Note(note),
-    })
-}
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -25,6 +25,11 @@ use crate::{
 
 /// What takes the place of a damaged stack.
 const DAMAGED: &str = "[damaged stack]";
+/// What takes the place of stacks when there are [too many](MAX_FRAMES).
+const TOO_MANY: &str = "[one of too many stacks]";
+/// Most frames of all distinct stacks together: a file of a few kilobytes can describe a tree whose
+/// stacks fill any memory.
+const MAX_FRAMES: usize = 1 << 26;
 
 impl Recording {
     /// Every distinct address of the samples.
@@ -45,7 +50,7 @@ impl Recording {
             events: events.iter().map(|event| event.name.clone()).collect(),
             unit: unit(events),
             frequency: match events.as_slice() {
-                [event] => event.frequency,
+                [event] => event.frequency.filter(|frequency| *frequency > 0),
                 _ => None,
             },
             duration: Duration::from_nanos(self.counts.duration_ns),
@@ -62,6 +67,7 @@ impl Recording {
             profile: Profile::new(self.meta()),
             stacks: FxHashMap::default(),
             frames: Vec::new(),
+            named: 0,
         };
         let points = (1..)
             .zip(&self.rows)
@@ -96,6 +102,8 @@ struct Builder<'a> {
     /// The index of a stack, and what it weighs so far.
     stacks: FxHashMap<Key, (u32, u64, u64)>,
     frames: Vec<RawFrame>,
+    /// The frames of all stacks so far.
+    named: usize,
 }
 
 impl Builder<'_> {
@@ -114,14 +122,17 @@ impl Builder<'_> {
     }
 
     fn push(&mut self, (place, event, stop): Key) {
+        let has_room = self.named < MAX_FRAMES;
+        let place = place.filter(|_| has_room);
         let process = place.and_then(|place| self.recording.stack(place, &mut self.frames));
         let frames = match &process {
             Some(process) => {
                 self.names
                     .frames(&mut self.profile, self.recording, process.pid, &self.frames)
             }
-            None => vec![self.profile.note(DAMAGED)],
+            None => vec![self.profile.note(if has_room { DAMAGED } else { TOO_MANY })],
         };
+        self.named += frames.len();
         let process = process.unwrap_or(Process {
             pid: 0,
             comm: *b"[damaged]\0\0\0\0\0\0\0",

@@ -31,6 +31,7 @@ mod odd_stacks;
 mod output;
 mod processes;
 mod recorded;
+mod recordings;
 mod side_band;
 mod sides;
 #[path = "../support/mod.rs"]
@@ -101,10 +102,12 @@ fn main() -> ExitCode {
         (hotplug::TESTS, Some(SAME)),
         (output::TESTS, Some(SAME)),
         (lifecycle::TESTS, Some(SAME)),
+        (recordings::TESTS, Some(SAME)),
         (processes::TESTS_OF_HELPERS, Some(SAME)),
         (processes::TESTS, Some(BUILDS)),
         (user::TESTS, Some(BUILDS)),
         (files::TESTS, Some(BUILDS)),
+        (recordings::TESTS_OF_PROGRAMS, Some(BUILDS)),
         (containers::TESTS, Some(BUILDS)),
         (sides::TESTS, Some(BUILDS)),
         (side_band::TESTS, Some(BUILDS)),
