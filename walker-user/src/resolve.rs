@@ -57,13 +57,15 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Those of a tree's frames, of which each comes after the one it is kept below; `pid_of` gives
-    /// the process with a number. A frame that is `None` has no address.
-    pub fn of_nodes(
+    /// Adds those of a tree's frames, of which each comes after the one it is kept below; they are
+    /// numbered from `first` on. `pid_of` gives the process with a number. A frame that is `None` has
+    /// no address.
+    pub fn add_nodes(
+        &mut self,
+        first: u32,
         nodes: impl IntoIterator<Item = Option<(Place, RawFrame)>>,
         pid_of: impl Fn(u32) -> u32,
-    ) -> Self {
-        let mut addresses = Self::default();
+    ) {
         // The process of each frame is that of the frame it is kept below.
         let mut pids: Vec<u32> = Vec::new();
         for node in nodes {
@@ -73,12 +75,15 @@ impl Addresses {
             };
             let pid = match place {
                 Place::Process(process) => pid_of(process),
-                Place::Node(parent) => pids.get(parent as usize).copied().unwrap_or(0),
+                // What is kept below an earlier frame is a note, which has no address.
+                Place::Node(parent) => parent
+                    .checked_sub(first)
+                    .and_then(|parent| pids.get(parent as usize).copied())
+                    .unwrap_or(0),
             };
             pids.push(pid);
-            addresses.add(pid, frame);
+            self.add(pid, frame);
         }
-        addresses
     }
 
     /// Adds that of a frame of this process.

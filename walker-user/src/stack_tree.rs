@@ -98,6 +98,8 @@ pub struct StackTree {
     processes: Vec<Process>,
     process_ids: FxHashMap<Process, u32>,
     nodes: Vec<(Place, RawFrame)>,
+    /// How many nodes were forgotten: the number of the first that is not.
+    first: u32,
     node_ids: FxHashMap<(Place, RawFrame), u32>,
     notes: Vec<String>,
     note_ids: FxHashMap<String, u32>,
@@ -197,7 +199,7 @@ impl StackTree {
         if self.nodes.len() >= MAX_NODES {
             return None;
         }
-        let node = self.nodes.len() as u32;
+        let node = self.first.checked_add(self.nodes.len() as u32)?;
         self.nodes.push((parent, frame));
         self.node_ids.insert((parent, frame), node);
         Some(node)
@@ -209,7 +211,29 @@ impl StackTree {
         &self.processes
     }
 
-    /// The frames, in the order in which they were first seen, each with what it is kept below.
+    /// Forgets all frames, which have to be written down, so that there is room for others. Their
+    /// numbers still stand for them; stacks that begin like them get new ones.
+    pub fn forget_nodes(&mut self) {
+        self.first = self.first.saturating_add(self.nodes.len() as u32);
+        self.nodes.clear();
+        self.node_ids.clear();
+        self.latest = Default::default();
+    }
+
+    /// Whether there is little room for more frames.
+    #[must_use]
+    pub fn is_nearly_full(&self) -> bool {
+        self.nodes.len() >= MAX_NODES / 4 * 3
+    }
+
+    /// The number of the first of [`StackTree::nodes`].
+    #[must_use]
+    pub const fn first_node(&self) -> u32 {
+        self.first
+    }
+
+    /// The frames that are not forgotten, in the order in which they were first seen, each with what
+    /// it is kept below.
     #[must_use]
     pub fn nodes(&self) -> &[(Place, RawFrame)] {
         &self.nodes
@@ -288,6 +312,24 @@ mod tests {
         let expected = vec![kernel(1), RawFrame::Note(0)];
         assert_eq!(stack_at(&tree, noted), (1, expected));
         assert_eq!(tree.notes(), ["woken"]);
+    }
+
+    #[test]
+    fn frames_that_were_forgotten_keep_their_numbers() {
+        let mut tree = StackTree::default();
+        let before = tree.place(process(1), &[kernel(2), kernel(1)]);
+        assert_eq!(before, Place::Node(1));
+        tree.forget_nodes();
+        assert_eq!((tree.first_node(), tree.nodes().len()), (2, 0));
+        // The same stack again, whole, and a note on the one that was forgotten.
+        assert_eq!(
+            tree.place(process(1), &[kernel(2), kernel(1)]),
+            Place::Node(3)
+        );
+        assert_eq!(tree.noted(before, "woken"), Place::Node(4));
+        assert_eq!(tree.nodes()[0], (Place::Process(0), kernel(1)));
+        assert_eq!(tree.nodes()[1], (Place::Node(2), kernel(2)));
+        assert_eq!(tree.nodes()[2], (before, RawFrame::Note(0)));
     }
 
     #[test]

@@ -11,6 +11,8 @@
 
 #[path = "cli/core.rs"]
 mod core_dumps;
+#[path = "cli/recordings.rs"]
+mod recordings;
 mod support;
 
 use std::{

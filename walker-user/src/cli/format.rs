@@ -55,7 +55,10 @@ impl Format {
     /// The format that a file name asks for.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy();
-        let named = NAMES.iter().find(|(end, _)| name.ends_with(end));
+        // What has nothing before the end is a hidden file without one.
+        let named = NAMES
+            .iter()
+            .find(|(end, _)| name.len() > end.len() && name.ends_with(end));
         named.map(|(_, format)| *format)
     }
 
@@ -119,6 +122,7 @@ mod tests {
         assert_eq!(of("run.pb.gz"), Some(Format::Pprof));
         assert_eq!(of("run.gz"), None);
         assert_eq!(of("-"), None);
+        assert_eq!(of(".svg"), None);
         for format in Format::value_variants() {
             assert!(NAMES.iter().any(|(_, named)| named == format), "{format:?}");
         }

@@ -53,8 +53,9 @@ enum Command {
     /// Sample and write flame graphs or stacks.
     #[command(after_help = "\
 Examples:
-  sudo stackwalk record -p 1234 -o run.svg          a process and what it forks, until Ctrl-C
-  sudo stackwalk record -a -d 10 -o run.svg         the whole system for ten seconds
+  sudo stackwalk record -p 1234                     a process and what it forks, until Ctrl-C;
+                                                    then `stackwalk report`
+  sudo stackwalk record -a -d 10 -o run.html        the whole system for ten seconds
   sudo stackwalk record -o run.folded -- make -j8   a command, from its first instruction
   sudo stackwalk record -a -d 5 -o run.txt          stacks as in a kernel oops
   sudo stackwalk record -p 1234 --off-cpu           where a process waits, and who wakes it
@@ -89,6 +90,7 @@ Examples:
 What reads the formats:
   folded       flamegraph.pl, inferno, and many others
   svg          a browser: an interactive flame graph
+  html         a browser: a page with flame graphs, a time strip, search and an inspector
   txt          people: stacks as in a kernel oops
   perf-script  stackcollapse-perf.pl, trace viewers, scripts for `perf script`
   pprof        go tool pprof, pprof, and services built on it
@@ -98,6 +100,7 @@ What reads the formats:
 
 Examples:
   stackwalk export -o run.pb.gz && go tool pprof -top run.pb.gz
+  stackwalk export run.swk -o run.html
   stackwalk export run.swk -o run.firefox.json
   stackwalk export run.swk --format perf-script | stackcollapse-perf.pl
   stackwalk export --format json | jq .totals")]

@@ -26,7 +26,7 @@ use crate::{
     output::byte_size,
     profile::Totals,
     recording::{head::Counts, reader::Recording, rows::NameRow, sink::code_row},
-    resolve::{self, Addresses},
+    resolve,
     stack_tree::Code,
     symbolize::{KernelSymbols, UserSymbols, service},
     user_side::{UserCounters, UserSide},
@@ -269,14 +269,11 @@ impl Names {
     /// Names all addresses and puts the names into the recording, first those that cannot be found
     /// later: of the kernel as it is loaded now, of code without a file, of files that are gone.
     fn find(&mut self, recorder: &mut Recorder, finished: &mut Finished) -> anyhow::Result<()> {
+        recorder.take_addresses();
         let Some(sink) = &mut recorder.sink else {
             return Ok(());
         };
-        let processes = recorder.tree.processes();
-        let addresses =
-            Addresses::of_nodes(recorder.tree.nodes().iter().copied().map(Some), |process| {
-                processes[process as usize].pid
-            });
+        let addresses = std::mem::take(&mut recorder.addresses);
         let prepared = &mut finished.ended.prepared;
         let kernel = resolve::name_kernel(prepared, &mut self.kernel, addresses.kernel);
         let mut rows: Vec<NameRow> = kernel.into_iter().map(NameRow::from).collect();

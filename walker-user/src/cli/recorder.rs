@@ -28,6 +28,7 @@ use crate::{
         sink::{Sampled, Sink},
         writer::Writer,
     },
+    resolve::Addresses,
     stack_tree::{Place, Process, RawFrame, StackTree},
     sys::clock::monotonic_ns,
     unwind::{self, StopReason},
@@ -74,6 +75,8 @@ pub(super) struct Recorder {
     raw: Vec<RawFrame>,
     uses: Vec<StackUse>,
     pub(super) tree: StackTree,
+    /// The addresses of frames that the tree has forgotten.
+    pub(super) addresses: Addresses,
     pub(super) walks: Walks,
     pub(super) waits: Waits<Taken>,
     wait_event: Option<u32>,
@@ -96,6 +99,7 @@ impl Recorder {
             raw: Vec::new(),
             uses: Vec::new(),
             tree: StackTree::default(),
+            addresses: Addresses::default(),
             walks: Walks::default(),
             waits: Waits::new(options.bounds),
             wait_event: None,
@@ -291,6 +295,16 @@ impl Recorder {
         }
     }
 
+    /// Takes note of the addresses of all frames that the tree has not forgotten.
+    pub(super) fn take_addresses(&mut self) {
+        let (tree, processes) = (&self.tree, self.tree.processes());
+        self.addresses.add_nodes(
+            tree.first_node(),
+            tree.nodes().iter().copied().map(Some),
+            |process| processes[process as usize].pid,
+        );
+    }
+
     /// What user space did not keep.
     pub(super) fn dropped(&self, malformed: u64) -> Dropped {
         let sink = self.sink.as_ref().map(Sink::counters).unwrap_or_default();
@@ -347,10 +361,20 @@ impl Observer for Recorder {
         if let Some(user_side) = &mut self.user_side {
             user_side.after_samples(&mut session.object)?;
         }
-        if self.sink.as_ref().is_some_and(Sink::is_due) {
+        let full = self.tree.is_nearly_full();
+        if full || self.sink.as_ref().is_some_and(Sink::is_due) {
             let counts = self.counts(session)?;
             if let Some(sink) = &mut self.sink {
                 sink.flush(&self.tree, self.user_side.as_mut(), &counts)?;
+            }
+            if full
+                && self
+                    .sink
+                    .as_ref()
+                    .is_some_and(|sink| sink.has_written(&self.tree))
+            {
+                self.take_addresses();
+                self.tree.forget_nodes();
             }
         }
         Ok(())

@@ -251,6 +251,9 @@ impl Loader {
         const NUMBERS: &str = "they have impossible numbers";
         let mut number = u32::try_from(first).map_err(|_| NUMBERS)?;
         let mut unusable = 0u64;
+        // A long recording has more frames than a tree; each takes more than a byte of the file.
+        let of_length = usize::try_from(self.recording.bytes).unwrap_or(usize::MAX);
+        let limit = MAX_NUMBER.saturating_add(of_length);
         decode_list(bytes, |row: NodeRow| {
             let parent = place(row.parent);
             let below = match parent {
@@ -259,7 +262,8 @@ impl Loader {
             };
             let node = frame(row.frame).filter(|_| below);
             unusable += u64::from(node.is_none());
-            put(
+            put_below(
+                limit,
                 &mut self.recording.nodes,
                 number,
                 node.map(|frame| (parent, frame)),
@@ -444,8 +448,19 @@ fn put<T>(
     value: T,
     missing: impl Fn() -> T,
 ) -> Result<(), Wrong> {
+    put_below(MAX_NUMBER, values, number, value, missing)
+}
+
+/// The same for numbers below a limit.
+fn put_below<T>(
+    limit: usize,
+    values: &mut Vec<T>,
+    number: u32,
+    value: T,
+    missing: impl Fn() -> T,
+) -> Result<(), Wrong> {
     let number = number as usize;
-    if number >= MAX_NUMBER {
+    if number >= limit {
         return Err("they have impossible numbers".into());
     }
     while values.len() < number {

@@ -16,3 +16,6 @@ pub mod sink;
 pub mod symbols;
 mod timeline;
 pub mod writer;
+
+#[cfg(test)]
+mod golden_tests;

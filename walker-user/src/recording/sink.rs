@@ -217,6 +217,12 @@ impl Sink {
         self.flushed.elapsed() >= FLUSH_EVERY
     }
 
+    /// Whether all frames of a tree are written, so that they may be forgotten.
+    #[must_use]
+    pub fn has_written(&self, tree: &StackTree) -> bool {
+        self.written.nodes == tree.first_node() as usize + tree.nodes().len()
+    }
+
     /// What is to be known of what was dropped.
     #[must_use]
     pub const fn counters(&self) -> SinkCounters {
@@ -274,7 +280,9 @@ impl Sink {
             rest = later;
         }
         let nodes = tree.nodes();
-        for nodes in nodes[self.written.nodes..].chunks(ROWS_PER_CHUNK) {
+        // All that were forgotten were written before.
+        let new = self.written.nodes - tree.first_node() as usize;
+        for nodes in nodes[new..].chunks(ROWS_PER_CHUNK) {
             let rows: Vec<NodeRow> = nodes.iter().map(node_row).collect();
             let rows = postcard::to_stdvec(&rows).map_err(encoding)?;
             let first = self.written.nodes as u64;

@@ -35,10 +35,12 @@ impl Recording {
     /// Every distinct address of the samples.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
-        Addresses::of_nodes(self.nodes.iter().copied(), |process| {
+        let mut addresses = Addresses::default();
+        addresses.add_nodes(0, self.nodes.iter().copied(), |process| {
             let process = self.processes.get(process as usize);
             process.map_or(0, |process| process.pid)
-        })
+        });
+        addresses
     }
 
     /// What was recorded, and how.
