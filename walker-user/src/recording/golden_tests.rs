@@ -19,7 +19,7 @@ use super::{
 use crate::{
     kernel::sampled::SampledKernel,
     symbolize::{CodeSymbol, Function, Reason},
-    unwind::orc::OrcEntry,
+    unwind::orc::{OrcEntry, OrcTable},
 };
 
 /// Where it is.
@@ -261,7 +261,7 @@ fn contents(recording: &Recording) -> String {
         .tables
         .orc
         .iter()
-        .flat_map(|table| table.entries())
+        .flat_map(OrcTable::entries)
         .collect();
     let names: Vec<(_, HashMap<_, Arc<_>>)> = names
         .into_iter()
