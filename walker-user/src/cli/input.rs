@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use walker_common::wire::WIRE_VERSION;
 
 use super::run::complain;
 use crate::{
@@ -88,6 +89,24 @@ pub(super) fn open(path: &Path) -> anyhow::Result<(Recording, RecordingFile)> {
         complain(&format!("warning  {}: {line}", path.display()));
     }
     Ok((recording, file))
+}
+
+/// Makes sure that the bytes of stacks are in a recording, and can be walked by this version.
+pub(super) fn require_evidence(recording: &Recording, path: &Path) -> anyhow::Result<()> {
+    let path = path.display();
+    ensure!(
+        recording.has_evidence(),
+        "`{path}` holds walked stacks only: record without --compact, into a .swk file, to have the \
+         bytes that they were walked from"
+    );
+    let version = recording.head.wire_version;
+    ensure!(
+        version == WIRE_VERSION,
+        "`{path}` was recorded by {}, whose records this version cannot walk (layout {version}, not \
+         {WIRE_VERSION}): use that one; everything else can be shown",
+        recording.head.tool
+    );
+    Ok(())
 }
 
 fn explain(path: &Path, error: FileError) -> anyhow::Error {

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::{
@@ -59,11 +59,7 @@ fn sample(
             recording.rows.len()
         );
     };
-    ensure!(
-        recording.has_evidence(),
-        "`{path}` holds walked stacks only: record without --compact, into a .swk file, to have the \
-         bytes that they were walked from"
-    );
+    input::require_evidence(&recording, args.input.path())?;
     let record = file
         .record(&recording, row.record)
         .with_context(|| format!("cannot read `{path}`"))?;

@@ -25,7 +25,7 @@ use crate::{
     capture::{budget::FIRST_BUDGET, object::Sides},
     output::byte_size,
     profile::Totals,
-    recording::{head::Counts, reader::Recording, rows::NameRow, sink::code_row},
+    recording::{encode::code_row, head::Counts, reader::Recording, rows::NameRow},
     resolve,
     stack_tree::Code,
     symbolize::{KernelSymbols, UserSymbols, service},
@@ -241,6 +241,13 @@ fn user_notes(counters: &UserCounters) -> Vec<String> {
             "warning  {lost} records of what processes mapped were lost: some of their files may \
              be taken for others that were there before"
         ));
+    }
+    if counters.unkept_mappings > 0 {
+        notes.push(
+            "warning  there were too many mappings of processes to keep all: `replay` and `inspect` \
+             cannot walk the user stacks of later samples again"
+                .to_owned(),
+        );
     }
     if counters.unreadable_tables > 0 {
         let files = grouped(counters.unreadable_tables);

@@ -5,7 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::bail;
 use clap::{Args, ValueEnum};
 use rustc_hash::FxHashMap;
 use walker_common::StackKind;
@@ -91,13 +90,7 @@ struct Difference {
 
 pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let (mut recording, mut file) = args.input.open()?;
-    if !recording.has_evidence() {
-        bail!(
-            "`{}` holds walked stacks only: record without --compact, into a .swk file, to have \
-             the bytes that they were walked from",
-            args.input.path().display()
-        );
-    }
+    input::require_evidence(&recording, args.input.path())?;
     let outcome = walk_all(args, &recording, &mut file)?;
     let again = outcome
         .shown

@@ -1,11 +1,12 @@
 //! Recordings: files that keep the evidence of every sample, and what is made of them later.
 //!
-//! [`chunk`] is the frame of the file, [`head`] and [`rows`] are what it holds. [`sink`] and
-//! [`writer`] write it while the capture runs; [`reader`] reads it back (`loader` checks what the
+//! [`chunk`] is the frame of the file, [`head`] and [`rows`] are what it holds. [`sink`],
+//! [`encode`] and [`writer`] write it while the capture runs; [`reader`] reads it back (`loader` checks what the
 //! chunks hold), [`symbols`] names what has no name in it, and `timeline` brings both together.
 //! [`replay`] walks the kept bytes again. `docs/format.md` describes the file.
 
 pub mod chunk;
+pub mod encode;
 pub mod head;
 mod loader;
 pub mod reader;

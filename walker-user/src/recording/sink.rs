@@ -5,7 +5,6 @@
 
 use std::{
     io,
-    os::unix::ffi::OsStrExt as _,
     time::{Duration, Instant},
 };
 
@@ -15,23 +14,17 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     chunk::Kind,
+    encode::{entry_bytes, event, node_row, object_row, placed_at, seen_entry},
     head::{Counts, Head},
-    rows::{
-        CodeRow, Entry, FrameRow, MappingRow, NameRow, NodeRow, ObjectRow, OrcChunk, PlaceRow,
-        PlacedAt, ProcessDid, ProcessEvent, SampleChunk, SampleRow,
-    },
+    rows::{Entry, NameRow, NodeRow, OrcChunk, SampleChunk, SampleRow},
     writer::Writer,
 };
 use crate::{
-    capture::{
-        record::Record,
-        side_band::{Event, SideBand},
-    },
+    capture::record::Record,
     classify::StackUse,
-    process::{object::ObjectId, objects::Objects},
-    stack_tree::{Code, Place, RawFrame, StackTree},
+    stack_tree::{Place, StackTree},
     unwind::{StopReason, orc::OrcTable},
-    user_side::{CodePlace, Seen, SeenCode, UserSide},
+    user_side::UserSide,
 };
 
 /// Stack bytes are written at the latest when there are so many.
@@ -420,154 +413,6 @@ fn encode_orc(number: u32, table: &OrcTable, chunks: &mut Vec<Vec<u8>>) -> io::R
         chunks.push(postcard::to_stdvec(&chunk).map_err(encoding)?);
     }
     Ok(())
-}
-
-/// Bytes of an entry, more or less.
-const fn entry_bytes(entry: &Entry) -> usize {
-    32 + match entry {
-        Entry::Process { .. } | Entry::Mapping(_) => 16,
-        Entry::Object(_, object) => object.path.len() + 20,
-        Entry::NoFile(_, text) | Entry::Note(_, text) => text.len(),
-        Entry::Code { bytes, .. } => bytes.len(),
-        Entry::Event(event) => match &event.what {
-            ProcessDid::Executed(name) | ProcessDid::Named(name) => name.len(),
-            ProcessDid::Mapped { path, .. } => path.len() + 20,
-            _ => 16,
-        },
-    }
-}
-
-const fn placed_at(parent: Place) -> PlacedAt {
-    match parent {
-        Place::Process(id) => PlacedAt::Process(id),
-        Place::Node(id) => PlacedAt::Node(id),
-    }
-}
-
-/// The row of what holds code.
-#[must_use]
-pub const fn code_row(code: Code) -> CodeRow {
-    match code {
-        Code::Object(id) => CodeRow::Object(id.0),
-        Code::NoFile(id) => CodeRow::NoFile(id),
-        Code::Memory => CodeRow::Memory,
-        Code::Unmapped => CodeRow::Unmapped,
-    }
-}
-
-fn node_row(&(parent, frame): &(Place, RawFrame)) -> NodeRow {
-    let frame = match frame {
-        RawFrame::Kernel {
-            ip,
-            lookup,
-            stack,
-            reliable,
-        } => FrameRow::Kernel {
-            ip,
-            after: u8::from(ip != lookup),
-            stack: stack as u8,
-            reliable,
-        },
-        RawFrame::User {
-            code,
-            address,
-            lookup,
-            reliable,
-        } => FrameRow::User {
-            code: code_row(code),
-            address,
-            after: u8::from(address != lookup),
-            reliable,
-        },
-        RawFrame::Note(note) => FrameRow::Note(note),
-    };
-    NodeRow {
-        parent: placed_at(parent),
-        frame,
-    }
-}
-
-fn object_row(objects: &Objects, index: usize) -> ObjectRow {
-    let object = objects.get(ObjectId(index as u32));
-    let id = object.build_id();
-    ObjectRow {
-        path: object.path().as_os_str().as_bytes().to_vec(),
-        build_id: id.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
-        state: object.size_and_time(),
-    }
-}
-
-fn seen_entry(Seen { since, pid, what }: Seen) -> Entry {
-    match what {
-        SeenCode::Range { start, end, place } => Entry::Mapping(MappingRow {
-            since,
-            pid,
-            start,
-            end,
-            place: match place {
-                Some(CodePlace::Object { id, bias }) => PlaceRow::Object { object: id.0, bias },
-                Some(CodePlace::NoFile { bias }) => PlaceRow::NoFile { bias },
-                Some(CodePlace::Memory) => PlaceRow::Memory,
-                None => PlaceRow::Gone,
-            },
-        }),
-        SeenCode::Bytes { address, bytes } => Entry::Code {
-            since,
-            pid,
-            address,
-            bytes,
-        },
-    }
-}
-
-/// What a recording keeps of what happened to a process; `None` if it is of no interest.
-fn event(record: &SideBand) -> Option<ProcessEvent> {
-    let (pid, tid, what) = match &record.event {
-        Event::Mmap(mmap) if mmap.executable => {
-            let id = mmap.build_id;
-            let what = ProcessDid::Mapped {
-                start: mmap.start,
-                len: mmap.len,
-                offset: mmap.file_offset,
-                path: mmap.path.clone(),
-                build_id: id.map_or_else(Vec::new, |id| id.as_bytes().to_vec()),
-            };
-            (mmap.pid, record.tid, what)
-        }
-        Event::Mmap(_) | Event::Ksymbol { .. } => return None,
-        Event::Comm {
-            pid,
-            tid,
-            exec,
-            name,
-        } => {
-            let named = match exec {
-                true => ProcessDid::Executed(name.clone()),
-                false => ProcessDid::Named(name.clone()),
-            };
-            (*pid, *tid, named)
-        }
-        Event::Fork {
-            pid,
-            parent_pid,
-            tid,
-            parent_tid,
-        } => {
-            let what = ProcessDid::Forked {
-                parent_pid: *parent_pid,
-                parent_tid: *parent_tid,
-            };
-            (*pid, *tid, what)
-        }
-        Event::Exit { pid, tid } => (*pid, *tid, ProcessDid::Exited),
-        Event::Lost { count } => (record.pid, record.tid, ProcessDid::Lost(*count)),
-    };
-    Some(ProcessEvent {
-        time_ns: record.time_ns,
-        pid,
-        tid,
-        what,
-    })
 }
 
 const _: () = {

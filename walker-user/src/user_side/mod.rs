@@ -104,6 +104,8 @@ pub struct UserCounters {
     pub lost_records: u64,
     /// Object files whose unwind tables could not be read or are malformed.
     pub unreadable_tables: u64,
+    /// Looks at what processes had mapped that a recording has no room for.
+    pub unkept_mappings: u64,
 }
 
 /// Walks user stacks.
@@ -180,6 +182,7 @@ impl UserSide {
             }
         }
         let Ok(space) = self.processes.space(header.pid, header.time_ns) else {
+            self.seen.unmapped(header.pid, registers.ip);
             raw.push(RawFrame::User {
                 code: Code::Unmapped,
                 address: registers.ip,
@@ -189,6 +192,7 @@ impl UserSide {
             return Some(StopReason::Unmapped { ip: registers.ip });
         };
         if space.get(registers.ip).is_none() && is_exec(&registers) {
+            self.seen.unmapped(header.pid, registers.ip);
             return Some(StopReason::Replaced);
         }
         let mut code = ProcessCode::new(
@@ -327,6 +331,7 @@ impl UserSide {
         UserCounters {
             lost_records: side_band.lost + side_band.overflowed + side_band.malformed,
             unreadable_tables: self.tables.unreadable,
+            unkept_mappings: self.seen.dropped,
             ..self.counters
         }
     }

@@ -49,6 +49,8 @@ pub(super) struct SeenLog {
     ranges: FxHashMap<u32, BTreeMap<u64, (u64, Option<CodePlace>)>>,
     code: FxHashMap<(u32, u64), Vec<u8>>,
     count: usize,
+    /// What was seen when there was no room left, and is not kept.
+    pub(super) dropped: u64,
     /// The record that is walked.
     record: u64,
     new: Vec<Seen>,
@@ -66,8 +68,10 @@ impl SeenLog {
     }
 
     /// Whether more can be kept.
-    const fn has_room(&self) -> bool {
-        self.wanted && self.count < MAX_SEEN
+    const fn has_room(&mut self) -> bool {
+        let room = self.count < MAX_SEEN;
+        self.dropped += (self.wanted && !room) as u64;
+        self.wanted && room
     }
 
     /// A range was looked at.
@@ -169,6 +173,16 @@ mod tests {
         log.unmapped(1, 12);
         log.unmapped(1, 13);
         assert_eq!(log.take().len(), 2);
+    }
+
+    #[test]
+    fn it_is_bounded_and_counts_what_is_left_out() {
+        let mut log = log();
+        for start in 0..MAX_SEEN as u64 + 5 {
+            log.range(1, start * 2, start * 2 + 1, Some(CodePlace::Memory));
+        }
+        log.bytes(1, 12, b"code");
+        assert_eq!((log.take().len(), log.dropped), (MAX_SEEN, 6));
     }
 
     #[test]
