@@ -181,7 +181,7 @@ fn a_storm_is_throttled_and_counted() {
         "-c",
         "1",
         "-o",
-        "run.folded",
+        "again.folded",
     ]);
     assert_eq!(run.status.code(), Some(0), "{run:?}");
     assert_all_counted(&run);

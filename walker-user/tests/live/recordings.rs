@@ -11,7 +11,7 @@ use std::{
 use walker_user::{
     output::folded,
     recording::{
-        chunk::{ChunkReader, Kind, MAGIC, Next},
+        chunk::{self, ChunkReader, MAGIC, Next},
         reader::Recording,
     },
 };
@@ -21,6 +21,7 @@ use crate::{
     corpus::{Chains, Verdict, compile, read},
     counters::Events,
     helper::{COPY, Copying},
+    load::{Kind, Load},
     recorded::{Program, build, named, text},
     support::{Place, Run, Running},
     test,
@@ -30,6 +31,7 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     test!(a_full_disk_ends_it_and_leaves_what_was_written),
     test!(only_recordings_are_written_over),
+    test!(walked_again_it_comes_to_the_same_frames),
 ];
 
 pub(crate) const TESTS_OF_PROGRAMS: &[Test] = &[
@@ -240,7 +242,7 @@ fn a_compact_recording_holds_no_memory() {
     let compact = open(&place.path("compact.swk"));
     assert!(compact.is_whole() && !compact.rows.is_empty());
     assert!(!compact.has_evidence());
-    for kind in [Kind::Evidence, Kind::Orc] {
+    for kind in [chunk::Kind::Evidence, chunk::Kind::Orc] {
         assert_eq!(compact.bytes_by_kind.get(&kind), None);
     }
     assert!(compact.code.is_empty());
@@ -265,6 +267,39 @@ fn another_user_can_read_a_copy_with_all_names() {
         run.stdout.contains("leaf+0x")
     };
     assert!((100..120).any(shown));
+}
+
+fn walked_again_it_comes_to_the_same_frames() {
+    let _load = (
+        Copying::start(),
+        Load::start(&[Kind::Processes, Kind::PageFaults]),
+    );
+    let place = Place::new();
+    for events in [
+        &["-e", "cpu-clock,page-faults", "-c", "20"][..],
+        &["--off-cpu"],
+        &["--irq"],
+    ] {
+        let arguments = [&["record", "-a", "-d", "1", "--force"][..], events].concat();
+        let run = place.run(&arguments);
+        assert_eq!(run.status.code(), Some(0), "{run:?}");
+        let replay = place.run(&["replay"]);
+        assert_eq!(
+            replay.status.code(),
+            Some(0),
+            "{events:?}: {}",
+            replay.stdout
+        );
+        assert!(replay.stdout.contains(", 0 differ"), "{}", replay.stdout);
+        assert_eq!(replay.stdout, place.run(&["replay"]).stdout);
+        let inspected = place.run(&["inspect", "stackwalk.swk", "1"]);
+        assert_eq!(inspected.status.code(), Some(0), "{inspected:?}");
+        assert!(
+            inspected.stdout.contains("the walk ended: "),
+            "{}",
+            inspected.stdout
+        );
+    }
 }
 
 fn only_recordings_are_written_over() {

@@ -67,7 +67,10 @@ impl Place {
         let elsewhere = tempfile::tempdir().unwrap();
         fs::set_permissions(elsewhere.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let copy = elsewhere.path().join("stackwalk");
-        fs::copy(binary(), &copy).unwrap();
+        // By another program: what is open for writing here could be inherited by a child that another
+        // test starts, and a file that somebody writes cannot be run.
+        let copied = Command::new("cp").arg(binary()).arg(&copy).status();
+        assert!(copied.unwrap().success());
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
         let mut command = Command::new(copy);
         command.args(arguments);
