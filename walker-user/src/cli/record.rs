@@ -128,6 +128,7 @@ impl Outputs {
 pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let Outputs { recording, exports } = Outputs::open(&args.output, args.force)?;
     let (path, file) = (recording.path(), recording.file()?);
+    let out = recording.file()?;
     let sides = args.sides();
     let options = RecorderOptions {
         title: title(&args.target),
@@ -137,7 +138,7 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         evidence: path.is_some() && !args.compact,
     };
     let evidence = options.evidence;
-    let mut recorder = Recorder::new(options, Box::new(|| recording.begin()));
+    let mut recorder = Recorder::new(options, out, Box::new(|| recording.put_in_place()));
     let wanted = Wanted {
         events: &args.time.wanted(&args.sampling.events),
         sides,

@@ -61,13 +61,14 @@ pub(super) struct Taken {
     uses: Vec<StackUse>,
 }
 
-/// Gives the recording's file, when the sampling is about to start.
-pub(super) type OpenFile = Box<dyn FnOnce() -> anyhow::Result<File>>;
+/// Puts the recording's file in its place.
+pub(super) type PutInPlace = Box<dyn FnOnce() -> anyhow::Result<()>>;
 
 /// Collects the samples.
 pub(super) struct Recorder {
     options: RecorderOptions,
-    open: Option<OpenFile>,
+    file: Option<File>,
+    put_in_place: Option<PutInPlace>,
     pub(super) sink: Option<Sink>,
     began: Instant,
     pub(super) user_side: Option<UserSide>,
@@ -88,10 +89,13 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(options: RecorderOptions, open: OpenFile) -> Self {
+    /// Records into `file`, which is put in its place when the sampling has started: a mistake that
+    /// is found before leaves nothing behind.
+    pub(super) fn new(options: RecorderOptions, file: File, put_in_place: PutInPlace) -> Self {
         let sides = options.sides;
         Self {
-            open: Some(open),
+            file: Some(file),
+            put_in_place: Some(put_in_place),
             sink: None,
             began: Instant::now(),
             user_side: (sides.user_budget > 0).then(|| UserSide::new(sides.user_budget_max)),
@@ -334,16 +338,23 @@ impl Observer for Recorder {
             }
             user_side.follow(session.cpus(), session.targets())?;
         }
-        let Some(open) = self.open.take() else {
+        let Some(file) = self.file.take() else {
             return Ok(());
         };
-        let writer = Writer::start(open()?).context("cannot write the recording")?;
+        let writer = Writer::start(file).context("cannot write the recording")?;
         let orc = &session.kernel.sampled.tables.orc;
         let sink = Sink::begin(writer, self.options.evidence, orc, || self.head(session))
             .context("cannot write the recording's head")?;
         self.sink = Some(sink);
         self.began = Instant::now();
         Ok(())
+    }
+
+    fn started(&mut self) -> anyhow::Result<()> {
+        match self.put_in_place.take() {
+            Some(put_in_place) => put_in_place(),
+            None => Ok(()),
+        }
     }
 
     fn record(&mut self, captured: &Captured<'_>, record: &Record<'_>) {

@@ -105,15 +105,16 @@ impl RecordingFile {
     }
 
     /// Puts the file in its place. A recording that was there gets `.old` behind its name.
-    pub(super) fn begin(self) -> anyhow::Result<File> {
+    pub(super) fn put_in_place(self) -> anyhow::Result<()> {
         match self.0 {
-            Place::Existing(file, _) | Place::Unnamed(file) => Ok(file),
+            Place::Existing(..) | Place::Unnamed(_) => Ok(()),
             Place::New(file, path) => {
                 let cannot = || format!("cannot write `{}`", path.display());
                 if path.is_file() && is_recording(&path).with_context(cannot)? {
                     keep_old(&path).with_context(cannot)?;
                 }
                 file.persist(&path)
+                    .map(drop)
                     .map_err(|error| error.error)
                     .with_context(cannot)
             }
@@ -152,11 +153,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.swk");
         for content in ["first", "second", "third"] {
-            let mut file = RecordingFile::create(&path, false)
-                .unwrap()
-                .begin()
-                .unwrap();
+            let recording = RecordingFile::create(&path, false).unwrap();
+            let mut file = recording.file().unwrap();
             file.write_all(&MAGIC).unwrap();
+            recording.put_in_place().unwrap();
             file.write_all(content.as_bytes()).unwrap();
         }
         let old = folder.path().join("run.swk.old");
@@ -171,10 +171,8 @@ mod tests {
         fs::write(&other, "my notes").unwrap();
         let error = RecordingFile::create(&other, false).err().unwrap();
         assert!(format!("{error:#}").contains("--force"), "{error:#}");
-        RecordingFile::create(&other, true)
-            .unwrap()
-            .begin()
-            .unwrap();
+        let forced = RecordingFile::create(&other, true).unwrap();
+        forced.put_in_place().unwrap();
         assert_eq!(fs::read(&other).unwrap(), b"");
     }
 

@@ -80,6 +80,10 @@ pub(super) trait Observer {
     fn prepare(&mut self, _session: &mut Session) -> anyhow::Result<()> {
         Ok(())
     }
+    /// Its events have started, and the command runs.
+    fn started(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
     /// The samples that waited were handled.
     fn drained(&mut self, _session: &mut Session) -> anyhow::Result<()> {
         Ok(())
@@ -184,6 +188,7 @@ impl Run {
             })?),
             None => None,
         };
+        observer.started()?;
         let ended_itself = self
             .until_end(&mut signals, started, child.as_mut(), observer)
             .await?;
