@@ -102,6 +102,13 @@ pub(super) fn seen_entry(Seen { since, pid, what }: Seen) -> Entry {
                 None => PlaceRow::Gone,
             },
         }),
+        SeenCode::Unknown => Entry::Mapping(MappingRow {
+            since,
+            pid,
+            start: 0,
+            end: u64::MAX,
+            place: PlaceRow::Unknown,
+        }),
         SeenCode::Bytes { address, bytes } => Entry::Code {
             since,
             pid,

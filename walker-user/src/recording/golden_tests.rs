@@ -70,6 +70,7 @@ fn entries() -> Vec<Entry> {
         mapping(0x2000, PlaceRow::NoFile { bias: 2 }),
         mapping(0x3000, PlaceRow::Memory),
         mapping(0x4000, PlaceRow::Gone),
+        mapping(0x5000, PlaceRow::Unknown),
         Entry::Code {
             since: 1,
             pid: 7,
@@ -287,7 +288,7 @@ fn a_recording_of_this_major_version_is_read() {
     assert_eq!(contents(&committed), contents(&load(&golden())));
     assert_eq!(committed.rows.len(), 1);
     assert_eq!(committed.rows[0].time_ns, 1400);
-    assert_eq!(committed.mappings.len(), 4);
+    assert_eq!(committed.mappings.len(), 5);
     assert_eq!(committed.events.len(), 6);
 }
 

@@ -152,6 +152,12 @@ impl RecordedProcess<'_, '_> {
         self.code.place(self.pid, address).is_some()
     }
 
+    /// Whether what the process had mapped was not known.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.code.place(self.pid, 0) == Some(PlaceRow::Unknown)
+    }
+
     /// What holds the code at an address, and the address there. The number of a file that was not
     /// at hand is not known.
     #[must_use]
@@ -162,7 +168,7 @@ impl RecordedProcess<'_, '_> {
             }
             Some(PlaceRow::NoFile { bias }) => (Code::NoFile(0), address.wrapping_add(bias)),
             Some(PlaceRow::Memory) => (Code::Memory, address),
-            Some(PlaceRow::Gone) | None => (Code::Unmapped, address),
+            Some(PlaceRow::Gone | PlaceRow::Unknown) | None => (Code::Unmapped, address),
         }
     }
 }
@@ -180,7 +186,8 @@ impl UserCode for RecordedProcess<'_, '_> {
                     kind: CodeKind::Object,
                 }
             }
-            PlaceRow::NoFile { .. } | PlaceRow::Gone => CodeAt {
+            PlaceRow::Gone | PlaceRow::Unknown => return None,
+            PlaceRow::NoFile { .. } => CodeAt {
                 module: ModuleId::NONE,
                 address,
                 cfi: None,
@@ -217,7 +224,7 @@ impl UserCode for RecordedProcess<'_, '_> {
                 buffer[..len].copy_from_slice(&bytes[..len]);
                 len
             }
-            Some(PlaceRow::NoFile { .. } | PlaceRow::Gone) | None => 0,
+            Some(PlaceRow::NoFile { .. } | PlaceRow::Gone | PlaceRow::Unknown) | None => 0,
         }
     }
 }

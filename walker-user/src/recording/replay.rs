@@ -15,7 +15,7 @@ use crate::{
     kernel::sampled::SampledKernel,
     stack_tree::{Code, RawFrame},
     unwind::{Frame, StopReason, user::walk::UserWalker},
-    user_side::{is_exec, walk_copy},
+    user_side::{interrupted, is_exec, walk_copy},
 };
 
 /// What kernel stacks are walked by.
@@ -111,6 +111,12 @@ impl<'a> Replay<'a> {
             return;
         };
         let mut process = self.code.of_process(sample.header().pid);
+        if process.is_unknown() {
+            walked.user.push(interrupted(&registers));
+            walked.user_code.push((Code::Unmapped, registers.ip));
+            walked.user_stop = Some(StopReason::Unmapped { ip: registers.ip });
+            return;
+        }
         if !process.is_mapped(registers.ip) && is_exec(&registers) {
             walked.user_stop = Some(StopReason::Replaced);
             return;

@@ -94,6 +94,8 @@ pub enum PlaceRow {
     Memory,
     /// Nothing any more.
     Gone,
+    /// What the process had mapped is not known.
+    Unknown,
 }
 
 /// Something a process did.

@@ -182,7 +182,7 @@ impl UserSide {
             }
         }
         let Ok(space) = self.processes.space(header.pid, header.time_ns) else {
-            self.seen.unmapped(header.pid, registers.ip);
+            self.seen.unknown(header.pid);
             raw.push(RawFrame::User {
                 code: Code::Unmapped,
                 address: registers.ip,
@@ -408,7 +408,7 @@ fn in_a_file(bytes: &[u8]) -> io::Result<File> {
 }
 
 /// The interrupted frame alone.
-fn interrupted(registers: &Registers) -> Frame {
+pub(crate) const fn interrupted(registers: &Registers) -> Frame {
     Frame {
         ip: registers.ip,
         sp: registers.sp,

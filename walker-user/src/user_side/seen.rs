@@ -33,6 +33,8 @@ pub enum SeenCode {
         /// What it holds; `None` if nothing that can be executed any more.
         place: Option<CodePlace>,
     },
+    /// What the process had mapped is not known.
+    Unknown,
     /// Code that is in no file.
     Bytes {
         /// Its address.
@@ -46,6 +48,7 @@ pub enum SeenCode {
 #[derive(Debug, Default)]
 pub(super) struct SeenLog {
     wanted: bool,
+    /// By process and first address; `None` in place of all if nothing is known.
     ranges: FxHashMap<u32, BTreeMap<u64, (u64, Option<CodePlace>)>>,
     code: FxHashMap<(u32, u64), Vec<u8>>,
     count: usize,
@@ -105,6 +108,20 @@ impl SeenLog {
     /// No range holds this address.
     pub(super) fn unmapped(&mut self, pid: u32, address: u64) {
         self.range(pid, address, address.saturating_add(1), None);
+    }
+
+    /// Nothing is known of what a process has mapped.
+    pub(super) fn unknown(&mut self, pid: u32) {
+        if !self.has_room() {
+            return;
+        }
+        let ranges = self.ranges.entry(pid).or_default();
+        if ranges.get(&0) == Some(&(u64::MAX, None)) {
+            return;
+        }
+        ranges.clear();
+        ranges.insert(0, (u64::MAX, None));
+        self.push(pid, SeenCode::Unknown);
     }
 
     /// Code was read.
@@ -173,6 +190,20 @@ mod tests {
         log.unmapped(1, 12);
         log.unmapped(1, 13);
         assert_eq!(log.take().len(), 2);
+    }
+
+    #[test]
+    fn that_nothing_is_known_is_told_until_something_is() {
+        let mut log = log();
+        log.unknown(1);
+        log.unknown(1);
+        assert_eq!(log.take().len(), 1);
+        log.range(1, 10, 20, Some(CodePlace::Memory));
+        log.unknown(1);
+        // The program was just replaced: that is known.
+        log.unmapped(1, 12);
+        log.unknown(1);
+        assert_eq!(log.take().len(), 4);
     }
 
     #[test]
