@@ -29,6 +29,9 @@ use crate::{
 
 /// Stack bytes are written at the latest when there are so many.
 const EVIDENCE_BYTES: usize = 2 << 20;
+/// ... and everything else at the latest behind so many of them, so that a file that cannot grow any
+/// more has the walks of what it holds.
+const EVIDENCE_BYTES_ALONE: usize = 8 << 20;
 /// Everything is written at the latest when this has passed: what a recorder that is killed loses.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// The most samples that wait because the disk is slow.
@@ -92,6 +95,8 @@ pub struct Sink {
     writer: Writer,
     /// Records since the last chunk of them; `None` if they are not kept.
     evidence: Option<Vec<u8>>,
+    /// Bytes of them since everything was written.
+    evidence_alone: usize,
     first_record: u64,
     next_record: u64,
     rows: Vec<SampleRow>,
@@ -129,6 +134,7 @@ impl Sink {
         Ok(Self {
             writer,
             evidence: evidence.then(|| Vec::with_capacity(EVIDENCE_BYTES)),
+            evidence_alone: 0,
             first_record: 0,
             next_record: 0,
             rows: Vec::new(),
@@ -169,6 +175,7 @@ impl Sink {
         } else {
             self.counters.bytes_dropped += self.next_record - self.first_record;
         }
+        self.evidence_alone += evidence.len();
         evidence.clear();
         self.first_record = self.next_record;
     }
@@ -207,7 +214,7 @@ impl Sink {
     /// Whether everything should be written.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.flushed.elapsed() >= FLUSH_EVERY
+        self.flushed.elapsed() >= FLUSH_EVERY || self.evidence_alone >= EVIDENCE_BYTES_ALONE
     }
 
     /// Whether all frames of a tree are written, so that they may be forgotten.
@@ -239,6 +246,7 @@ impl Sink {
         counts: &Counts,
     ) -> io::Result<()> {
         self.flushed = Instant::now();
+        self.evidence_alone = 0;
         if self.writer.has_room() {
             self.write_rows(tree, user_side)?;
             self.counts(Kind::Counters, counts)?;

@@ -160,7 +160,8 @@ fn a_full_disk_ends_it_and_leaves_what_was_written() {
     assert!(recording.damages.is_empty(), "{:?}", recording.defects());
     assert!(
         !recording.ended && !recording.rows.is_empty(),
-        "{recording:?}"
+        "{:?}",
+        recording.bytes_by_kind
     );
     assert_eq!(recording.missing_chunks, 0);
 }
