@@ -53,7 +53,7 @@ fn read(bytes: &[u8]) {
     let Ok((recording, mut open)) = Recording::read(file) else {
         return;
     };
-    let timeline = recording.timeline(&recording.names);
+    let timeline = recording.timeline();
     assert_eq!(timeline.points.len(), recording.rows.len());
     let _unnamed = recording.unnamed();
     let _defects = recording.defects();

@@ -16,12 +16,9 @@ use super::{
     report::SortBy,
     run::complain,
 };
-use crate::{
-    output::{
-        diff::{self, Compared, Diff, Measure, svg::Widths},
-        folded, svg,
-    },
-    profile::{filter::Filter, timeline::Timeline},
+use crate::output::{
+    diff::{self, Compared, Diff, Measure, svg::Widths},
+    folded, svg,
 };
 
 #[derive(Debug, Args)]
@@ -83,7 +80,7 @@ pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     let after = input::load(&args.after, &args.symbols)?;
     // What only one of them has is a change like any other.
     filter.check(&before).or_else(|_| filter.check(&after))?;
-    let (before, after) = (filtered(before, &filter), filtered(after, &filter));
+    let (before, after) = (filter.leave(before), filter.leave(after));
     let measure = match args.absolute {
         true => Measure::PerSecond,
         false => Measure::Share,
@@ -108,13 +105,6 @@ pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<ExitCode> {
         })?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn filtered(timeline: Timeline, filter: &Filter) -> Timeline {
-    match filter.is_empty() {
-        true => timeline,
-        false => timeline.filtered(filter),
-    }
 }
 
 /// The form a comparison is to be written in.

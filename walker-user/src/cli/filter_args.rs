@@ -77,11 +77,8 @@ impl FilterArgs {
     /// What the filter leaves of a recording.
     pub(super) fn apply(&self, timeline: Timeline) -> anyhow::Result<Timeline> {
         let filter = self.filter();
-        if filter.is_empty() {
-            return Ok(timeline);
-        }
         filter.check(&timeline)?;
-        Ok(timeline.filtered(&filter))
+        Ok(filter.leave(timeline))
     }
 }
 

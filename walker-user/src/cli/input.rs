@@ -73,7 +73,7 @@ pub(super) fn load(path: &Path, symbols: &SymbolArgs) -> anyhow::Result<Timeline
     drop(file);
     let unnamed = recording.unnamed();
     name(&mut recording, unnamed, &symbols.symfs)?;
-    Ok(recording.timeline(&recording.names))
+    Ok(recording.timeline())
 }
 
 /// Opens a recording, and says what of it is not whole.

@@ -79,7 +79,7 @@ fn sample(
     );
     let mut addresses = Addresses::default();
     let kernel = walked.kernel.iter().map(RawFrame::kernel);
-    for frame in kernel.chain(Replay::raw_user(&walked)) {
+    for frame in kernel.chain(walked.raw_user()) {
         addresses.add(sample.header().pid, frame);
     }
     let missing = recording.without_names(addresses);

@@ -303,7 +303,7 @@ fn write_user_frames(
     };
     writeln!(out, "\nuser frames, innermost first:")?;
     let copy = sample.user_stack();
-    let raw: Vec<RawFrame> = Replay::raw_user(walked).collect();
+    let raw: Vec<RawFrame> = walked.raw_user().collect();
     for (index, (frame, raw)) in walked.user.iter().zip(&raw).enumerate() {
         for line in frame_text::lines(&recording.names, sample.header().pid, raw) {
             writeln!(out, "{index:>3} USER  {:016x} {line}", frame.ip)?;

@@ -205,7 +205,7 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     }
     if !exports.is_empty() {
         let (recording, _) = Recording::read(file).context("cannot read the recording again")?;
-        let timeline = recording.timeline(&recording.names);
+        let timeline = recording.timeline();
         for (format, destination) in exports {
             written.push(destination.path().display().to_string());
             destination.write(|out| format.write(&timeline, !args.no_stack_markers, out))?;

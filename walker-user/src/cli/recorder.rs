@@ -294,7 +294,7 @@ impl Recorder {
             self.count_wait(waited);
         }
         match &mut self.sink {
-            Some(sink) => sink.last_rows(&self.tree, self.user_side.as_mut()),
+            Some(sink) => sink.write_rows(&self.tree, self.user_side.as_mut()),
             None => Ok(()),
         }
     }

@@ -20,7 +20,6 @@ use crate::{
     recording::{
         reader::{Recording, Row},
         replay::{Replay, Unwinder, Walked, is_same},
-        symbols::RecordedFiles,
     },
     resolve::{Addresses, Names},
     stack_tree::{Code, RawFrame},
@@ -120,8 +119,6 @@ fn walk_all(
         .map(|(index, row)| (row.record, index))
         .collect();
     let mut replay = Replay::new(recording, args.unwinder.into(), args.input.symfs());
-    let mut at_hand: FxHashMap<u32, bool> = FxHashMap::default();
-    let files = RecordedFiles::new(recording, args.input.symfs().to_owned());
     let mut outcome = Outcome::default();
     let mut walked = Walked::default();
     let mut recorded = Vec::new();
@@ -152,7 +149,7 @@ fn walk_all(
             RawFrame::User {
                 code: Code::Object(id),
                 ..
-            } => *at_hand.entry(id.0).or_insert_with(|| files.is_at_hand(*id)),
+            } => replay.code.object(id.0).is_some(),
             _ => true,
         });
         outcome.compare(
@@ -201,7 +198,7 @@ impl Outcome {
             .map(RawFrame::kernel)
             .collect();
         let user_again: Vec<RawFrame> = match files_here {
-            true => Replay::raw_user(walked).collect(),
+            true => walked.raw_user().collect(),
             false => user.to_vec(),
         };
         let same = |recorded: &[RawFrame], again: &[RawFrame]| {

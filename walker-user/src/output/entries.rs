@@ -7,9 +7,6 @@ use walker_common::StackKind;
 
 use crate::profile::{FrameClass, FrameId, Profile, WeightedStack};
 
-/// The name of frames that were found by scanning a stack, wherever they are shown as one.
-pub(super) const NOT_UNWOUND: &str = "[not unwound]";
-
 /// A part of a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Entry<'a> {

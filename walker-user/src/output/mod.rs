@@ -37,6 +37,22 @@ pub(crate) fn printable(name: &str) -> String {
     name.chars().map(replace).collect()
 }
 
+/// Characters as they may stand in HTML or XML, between tags or quotes.
+fn escaped(text: impl Iterator<Item = char>) -> String {
+    let mut safe = String::with_capacity(text.size_hint().0);
+    for c in text {
+        match c {
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '&' => safe.push_str("&amp;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
 /// A source file and, if it is known, the line in it: `file.c:123`.
 fn place(profile: &Profile, (file, line): (SymbolId, u32)) -> String {
     let file = printable(profile.text(file));

@@ -22,11 +22,11 @@ use std::{
 };
 
 use super::{
-    entries::{Entry, NOT_UNWOUND, entries},
+    entries::{Entry, entries},
     printable, recording, whereabouts,
 };
 use crate::profile::{
-    Frame, FrameClass, Profile,
+    Frame, FrameClass, NOT_UNWOUND, Profile,
     timeline::{Point, Timeline},
 };
 

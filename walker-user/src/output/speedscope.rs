@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{
-    entries::{Entry, NOT_UNWOUND, entries},
+    entries::{Entry, entries},
     numbered::Numbered,
     place, printable, recording,
     streamed::Each,
@@ -20,7 +20,7 @@ use super::{
     threads::{Thread, threads},
     whereabouts,
 };
-use crate::profile::{Profile, SymbolId, Unit, WeightedStack, timeline::Timeline};
+use crate::profile::{NOT_UNWOUND, Profile, SymbolId, Unit, WeightedStack, timeline::Timeline};
 
 /// How to write the profile.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -342,21 +342,12 @@ pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
 
 /// `text` as it may stand in XML, between tags or quotes.
 fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '&' => safe.push_str("&amp;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            // No XML document may hold these, escaped or not.
-            '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
-            c if c.is_control() => safe.push('_'),
-            c => safe.push(c),
-        }
-    }
-    safe
+    super::escaped(text.chars().map(|c| match c {
+        // No XML document may hold these, escaped or not.
+        '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
+        c if c.is_control() => '_',
+        c => c,
+    }))
 }
 
 fn push(text: &mut String, more: std::fmt::Arguments<'_>) {

@@ -85,6 +85,15 @@ impl Filter {
         self.criteria().is_empty()
     }
 
+    /// What it leaves of `timeline`: all of it, as it is, if there are no criteria.
+    #[must_use]
+    pub fn leave(&self, timeline: Timeline) -> Timeline {
+        match self.is_empty() {
+            true => timeline,
+            false => timeline.filtered(self),
+        }
+    }
+
     /// The criteria that it has, in words.
     fn criteria(&self) -> Vec<&'static str> {
         let all = [

@@ -26,6 +26,9 @@ pub use frame::{Frame, FrameClass, FrameId, Label, ObjectIndex, Origin, ProfileO
 pub use strings::{Strings, SymbolId};
 use tree::{CallTree, TreeBuilder};
 
+/// The name of frames that were found by scanning a stack, wherever they are shown as one.
+pub(crate) const NOT_UNWOUND: &str = "[not unwound]";
+
 /// A distinct stack of one process name, with its weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightedStack {
@@ -130,7 +133,7 @@ impl Profile {
             meta,
             root: strings.intern("all"),
             events,
-            not_unwound: strings.intern("[not unwound]"),
+            not_unwound: strings.intern(NOT_UNWOUND),
             markers: StackKind::ALL.map(|kind| strings.intern(&format!("[{}]", kind.name()))),
             strings,
             frames: Vec::new(),

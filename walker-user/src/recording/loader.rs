@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use walker_common::StackKind;
 
 use super::{
+    DAMAGED, DAMAGED_PROCESS,
     chunk::{CHUNK_HEADER_BYTES, ChunkHeader, ChunkReader, Damage, Kind},
     head::{Counts, Head},
     reader::{CodeBytes, Recording, Row},
@@ -49,8 +50,6 @@ const MAX_FUNCTIONS: usize = 1 << 10;
 /// of them overflows.
 const MAX_SUM: u64 = i64::MAX as u64;
 
-/// What takes the place of something damaged.
-const DAMAGED: &str = "[damaged]";
 /// What is said of a chunk that would take more than its file may.
 const TOO_MUCH: &str = "there is more of it than in any recording of this length";
 
@@ -212,10 +211,7 @@ impl Loader {
                 &mut recording.processes,
                 number,
                 Process { pid, comm },
-                || Process {
-                    pid: 0,
-                    comm: *b"[damaged]\0\0\0\0\0\0\0",
-                },
+                || DAMAGED_PROCESS,
             ),
             Entry::Object(number, object) => {
                 put(&mut recording.objects, number, Some(object), || None)

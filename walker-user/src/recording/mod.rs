@@ -18,5 +18,15 @@ pub mod symbols;
 mod timeline;
 pub mod writer;
 
+use crate::stack_tree::Process;
+
+/// What takes the place of a name that is damaged.
+const DAMAGED: &str = "[damaged]";
+/// What takes the place of a process that is damaged.
+const DAMAGED_PROCESS: Process = Process {
+    pid: 0,
+    comm: *b"[damaged]\0\0\0\0\0\0\0",
+};
+
 #[cfg(test)]
 mod golden_tests;

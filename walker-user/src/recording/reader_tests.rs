@@ -139,7 +139,7 @@ fn write(parts: &[Vec<Stack>]) -> Vec<u8> {
     names.dedup();
     let names: Vec<NameRow> = names.into_iter().map(name_row).collect();
     sink.names(&names).unwrap();
-    sink.last_rows(&tree, None).unwrap();
+    sink.write_rows(&tree, None).unwrap();
     sink.end(&Counts::default()).unwrap();
     std::fs::read(file.path()).unwrap()
 }
@@ -176,7 +176,7 @@ fn small() -> Vec<Vec<Stack>> {
 
 /// Everything that shows a recording: that it neither panics nor takes forever.
 fn show(recording: &Recording) -> String {
-    let timeline = recording.timeline(&recording.names);
+    let timeline = recording.timeline();
     assert_eq!(timeline.points.len(), recording.rows.len());
     let _all = (
         recording.addresses(),
@@ -544,7 +544,7 @@ fn stacks_that_fill_any_memory_are_left_out_and_named() {
         sample_chunk(rows),
     ]))
     .unwrap();
-    let profile = recording.timeline(&recording.names).profile;
+    let profile = recording.timeline().profile;
     let frames: usize = profile
         .stacks()
         .iter()

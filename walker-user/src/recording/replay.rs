@@ -45,6 +45,19 @@ pub struct Walked {
     pub user_stop: Option<StopReason>,
 }
 
+impl Walked {
+    /// The user frames as they are kept of a sample.
+    pub fn raw_user(&self) -> impl Iterator<Item = RawFrame> + '_ {
+        let frames = self.user.iter().zip(&self.user_code);
+        frames.map(|(frame, &(code, lookup))| RawFrame::User {
+            code,
+            address: lookup.wrapping_add(frame.ip.wrapping_sub(frame.lookup_address())),
+            lookup,
+            reliable: frame.reliable,
+        })
+    }
+}
+
 /// Walks samples again.
 #[derive(Debug)]
 pub struct Replay<'a> {
@@ -130,17 +143,6 @@ impl<'a> Replay<'a> {
                 .push(process.locate(frame.lookup_address()));
         }
         walked.user_stop = Some(walk.stop);
-    }
-
-    /// The user frames of a walk, as they are kept of a sample.
-    pub fn raw_user(walked: &Walked) -> impl Iterator<Item = RawFrame> {
-        let frames = walked.user.iter().zip(&walked.user_code);
-        frames.map(|(frame, &(code, lookup))| RawFrame::User {
-            code,
-            address: lookup.wrapping_add(frame.ip.wrapping_sub(frame.lookup_address())),
-            lookup,
-            reliable: frame.reliable,
-        })
     }
 }
 

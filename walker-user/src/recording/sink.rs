@@ -81,8 +81,6 @@ struct Written {
 /// What was recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SinkCounters {
-    /// Samples that were written.
-    pub samples: u64,
     /// Samples that were dropped because the disk was too slow.
     pub samples_dropped: u64,
     /// Records whose bytes were dropped for the same reason.
@@ -192,7 +190,6 @@ impl Sink {
         }
         let (record, time_ns) = self.last;
         self.last = (sample.record, sample.time_ns);
-        self.counters.samples += 1;
         self.rows.push(SampleRow {
             record: sample.record.wrapping_sub(record).cast_signed(),
             time_ns: sample.time_ns.wrapping_sub(time_ns).cast_signed(),
@@ -263,7 +260,15 @@ impl Sink {
         Ok(())
     }
 
-    fn write_rows(&mut self, tree: &StackTree, user_side: Option<&mut UserSide>) -> io::Result<()> {
+    /// Writes what was collected, however much waits to be written already.
+    ///
+    /// # Errors
+    /// If something cannot be encoded, which no input can cause.
+    pub fn write_rows(
+        &mut self,
+        tree: &StackTree,
+        user_side: Option<&mut UserSide>,
+    ) -> io::Result<()> {
         self.flush_evidence();
         let mut entries = self.new_of_tree(tree);
         if let Some(user_side) = user_side {
@@ -277,7 +282,7 @@ impl Sink {
                 bytes <= ENTRY_BYTES
             });
             let (now, later) = rest.split_at(fits.count().max(1));
-            write_list(&self.writer, Kind::Tables, now)?;
+            self.writer.write(Kind::Tables, encoded(now)?);
             rest = later;
         }
         let nodes = tree.nodes();
@@ -285,9 +290,8 @@ impl Sink {
         let new = self.written.nodes - tree.first_node() as usize;
         for nodes in nodes[new..].chunks(ROWS_PER_CHUNK) {
             let rows: Vec<NodeRow> = nodes.iter().map(node_row).collect();
-            let rows = postcard::to_stdvec(&rows).map_err(encoding)?;
             let first = self.written.nodes as u64;
-            self.writer.write_from(Kind::Nodes, first, rows);
+            self.writer.write_from(Kind::Nodes, first, encoded(&rows)?);
             self.written.nodes += nodes.len();
         }
         let (mut record, mut time_ns) = self.before;
@@ -303,10 +307,7 @@ impl Sink {
                 record = record.wrapping_add_signed(row.record);
                 time_ns = time_ns.wrapping_add_signed(row.time_ns);
             }
-            self.writer.write(
-                Kind::Samples,
-                postcard::to_stdvec(&chunk).map_err(encoding)?,
-            );
+            self.writer.write(Kind::Samples, encoded(&chunk)?);
         }
         Ok(())
     }
@@ -352,7 +353,7 @@ impl Sink {
         let mut chunk = Vec::new();
         let mut count = 0u32;
         for name in names {
-            let row = postcard::to_stdvec(name).map_err(encoding)?;
+            let row = encoded(name)?;
             if !chunk.is_empty() && chunk.len() + row.len() > ENTRY_BYTES {
                 self.write_names(count, &chunk)?;
                 chunk.clear();
@@ -368,22 +369,10 @@ impl Sink {
     }
 
     fn write_names(&self, count: u32, rows: &[u8]) -> io::Result<()> {
-        let mut chunk = postcard::to_stdvec(&count).map_err(encoding)?;
+        let mut chunk = encoded(&count)?;
         chunk.extend_from_slice(rows);
         self.writer.write(Kind::Names, chunk);
         Ok(())
-    }
-
-    /// Writes all that was collected however long it takes, so that only names are missing.
-    ///
-    /// # Errors
-    /// If something cannot be encoded, which no input can cause.
-    pub fn last_rows(
-        &mut self,
-        tree: &StackTree,
-        user_side: Option<&mut UserSide>,
-    ) -> io::Result<()> {
-        self.write_rows(tree, user_side)
     }
 
     /// Ends the recording; returns the bytes of the file.
@@ -396,13 +385,8 @@ impl Sink {
     }
 }
 
-fn encoding(error: postcard::Error) -> io::Error {
-    io::Error::other(error)
-}
-
-fn write_list<T: Serialize>(writer: &Writer, kind: Kind, rows: &[T]) -> io::Result<()> {
-    writer.write(kind, postcard::to_stdvec(rows).map_err(encoding)?);
-    Ok(())
+fn encoded<T: Serialize + ?Sized>(rows: &T) -> io::Result<Vec<u8>> {
+    postcard::to_stdvec(rows).map_err(io::Error::other)
 }
 
 fn encode_orc(number: u32, table: &OrcTable, chunks: &mut Vec<Vec<u8>>) -> io::Result<()> {
@@ -418,7 +402,7 @@ fn encode_orc(number: u32, table: &OrcTable, chunks: &mut Vec<Vec<u8>>) -> io::R
             table: number,
             entries: part.collect(),
         };
-        chunks.push(postcard::to_stdvec(&chunk).map_err(encoding)?);
+        chunks.push(encoded(&chunk)?);
     }
     Ok(())
 }

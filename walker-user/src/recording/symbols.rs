@@ -14,7 +14,7 @@ use std::{
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{reader::Recording, rows::ObjectRow};
+use super::{DAMAGED, reader::Recording, rows::ObjectRow};
 use crate::{
     elf::{BuildId, ElfFacts},
     kernel::kallsyms::Kallsyms,
@@ -43,12 +43,6 @@ impl<'a> RecordedFiles<'a> {
         Self { recording, root }
     }
 
-    /// Whether an object can be read.
-    #[must_use]
-    pub fn is_at_hand(&self, id: ObjectId) -> bool {
-        self.is_vdso(id) || self.open(id).is_ok()
-    }
-
     /// Whether an object is the code that the kernel gives every process.
     pub(super) fn is_vdso(&self, id: ObjectId) -> bool {
         let row = self.recording.objects.get(id.0 as usize);
@@ -65,7 +59,7 @@ impl<'a> RecordedFiles<'a> {
     /// The path and the open file of an object, if it is there and the same.
     pub(super) fn open(&self, id: ObjectId) -> Result<Object, String> {
         let Some(Some(row)) = self.recording.objects.get(id.0 as usize) else {
-            return Err("[damaged]".to_owned());
+            return Err(DAMAGED.to_owned());
         };
         let path = Path::new(OsStr::from_bytes(&row.path));
         let name = || base_name(path);

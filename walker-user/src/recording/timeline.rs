@@ -10,7 +10,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{head::unit, reader::Recording};
+use super::{DAMAGED, DAMAGED_PROCESS, head::unit, reader::Recording};
 use crate::{
     elf::BuildId,
     process::object::ObjectId,
@@ -18,13 +18,13 @@ use crate::{
         Meta, ObjectIndex, Profile, ProfileObject, WeightedStack,
         timeline::{Point, Timeline},
     },
-    resolve::{self, Addresses, Names, Referred},
-    stack_tree::{Place, Process, RawFrame},
+    resolve::{self, Addresses, Referred},
+    stack_tree::{Place, RawFrame},
     unwind::StopReason,
 };
 
 /// What takes the place of a damaged stack.
-const DAMAGED: &str = "[damaged stack]";
+const DAMAGED_STACK: &str = "[damaged stack]";
 /// What takes the place of stacks when there are [too many](MAX_FRAMES).
 const TOO_MANY: &str = "[one of too many stacks]";
 /// Most frames of all distinct stacks together: a file of a few kilobytes can describe a tree whose
@@ -60,12 +60,11 @@ impl Recording {
         }
     }
 
-    /// The samples with these names, which are of all addresses.
+    /// The samples with the recording's names, which have to be of all addresses.
     #[must_use]
-    pub fn timeline(&self, names: &Names) -> Timeline {
+    pub fn timeline(&self) -> Timeline {
         let mut builder = Builder {
             recording: self,
-            names,
             profile: Profile::new(self.meta()),
             stacks: FxHashMap::default(),
             frames: Vec::new(),
@@ -99,7 +98,6 @@ type Key = (Option<Place>, u16, u8);
 /// Builds the profile.
 struct Builder<'a> {
     recording: &'a Recording,
-    names: &'a Names,
     profile: Profile,
     /// The index of a stack, and what it weighs so far.
     stacks: FxHashMap<Key, (u32, u64, u64)>,
@@ -129,16 +127,18 @@ impl Builder<'_> {
         let process = place.and_then(|place| self.recording.stack(place, &mut self.frames));
         let frames = match &process {
             Some(process) => {
-                self.names
-                    .frames(&mut self.profile, self.recording, process.pid, &self.frames)
+                let recording = self.recording;
+                recording
+                    .names
+                    .frames(&mut self.profile, recording, process.pid, &self.frames)
             }
-            None => vec![self.profile.note(if has_room { DAMAGED } else { TOO_MANY })],
+            None => vec![
+                self.profile
+                    .note(if has_room { DAMAGED_STACK } else { TOO_MANY }),
+            ],
         };
         self.named += frames.len();
-        let process = process.unwrap_or(Process {
-            pid: 0,
-            comm: *b"[damaged]\0\0\0\0\0\0\0",
-        });
+        let process = process.unwrap_or(DAMAGED_PROCESS);
         let name = StopReason::NAMES.get(usize::from(stop));
         let comm = resolve::comm(&mut self.profile, &process);
         self.profile.push(WeightedStack {
@@ -165,7 +165,7 @@ impl Referred for Recording {
     fn note(&self, note: u32) -> &str {
         self.notes
             .get(note as usize)
-            .map_or("[damaged]", String::as_str)
+            .map_or(DAMAGED, String::as_str)
     }
 
     fn object(&self, profile: &mut Profile, id: ObjectId) -> Option<ObjectIndex> {

@@ -256,20 +256,10 @@ impl StopReason {
     /// Whether the reason with this number is that the outermost frame was reached.
     #[must_use]
     pub const fn completes(number: u8) -> bool {
-        let complete = [
-            Self::UserSample.number(),
-            Self::UserMode.number(),
-            Self::EndOfStack.number(),
-            Self::OutermostFrame.number(),
-        ];
-        let mut at = 0;
-        while at < complete.len() {
-            if complete[at] == number {
-                return true;
-            }
-            at += 1;
-        }
-        false
+        number == Self::UserSample.number()
+            || number == Self::UserMode.number()
+            || number == Self::EndOfStack.number()
+            || number == Self::OutermostFrame.number()
     }
 
     /// A fixed name for counting.

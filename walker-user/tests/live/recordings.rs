@@ -77,7 +77,7 @@ fn every_sample_is_in_it_and_nobody_else_may_read_it() {
     assert!(recording.unnamed().kernel.is_empty() && recording.unnamed().user.is_empty());
 
     // What is made of the recording is what was made directly.
-    let profile = recording.timeline(&recording.names).profile;
+    let profile = recording.timeline().profile;
     let mut made = Vec::new();
     folded::write(&profile, &folded::Options { markers: true }, &mut made).unwrap();
     let direct = fs::read(place.path("run.folded")).unwrap();

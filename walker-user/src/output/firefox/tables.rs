@@ -7,14 +7,14 @@
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::super::{
-    entries::{Entry, NOT_UNWOUND, entries},
+    entries::{Entry, entries},
     numbered::Numbered,
     palette::Group,
     printable,
     streamed::Each,
 };
 use super::category;
-use crate::profile::{Frame, FrameClass, FrameId, Profile, WeightedStack};
+use crate::profile::{Frame, FrameClass, FrameId, NOT_UNWOUND, Profile, WeightedStack};
 
 /// Says that a function is from an object file.
 const RESOURCE_IS_LIBRARY: u32 = 1;

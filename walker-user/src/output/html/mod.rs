@@ -23,7 +23,7 @@ use std::io::{self, Write};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use sha2::{Digest as _, Sha256};
 
-use super::{printable, recording, sum, title, whereabouts};
+use super::{escaped, printable, recording, sum, title, whereabouts};
 use crate::profile::timeline::Timeline;
 
 /// How to write a page.
@@ -79,9 +79,9 @@ pub fn write(timeline: &Timeline, options: &Options, out: &mut impl Write) -> io
     let data = data::encode(timeline, options.max_points)?;
     fill(include_str!("page.html"), out, |name| match name {
         "policy" => policy.as_str().into(),
-        "title" => escaped(&shown(title(profile))).into(),
-        "recording" => escaped(&shown(&recording(profile))).into(),
-        "whereabouts" => escaped(&shown(&whereabouts(&profile.meta.totals))).into(),
+        "title" => escaped(shown(title(profile)).chars()).into(),
+        "recording" => escaped(shown(&recording(profile)).chars()).into(),
+        "whereabouts" => escaped(shown(&whereabouts(&profile.meta.totals)).chars()).into(),
         "lost" => match sum(&profile.meta.totals.lost) {
             0 => "".into(),
             _ => "lost".into(),
@@ -142,22 +142,6 @@ fn shown(text: &str) -> String {
         )
     };
     printable(text).replace(turns, "_")
-}
-
-/// `text` as it may stand in HTML, between tags or quotes.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '&' => safe.push_str("&amp;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
 }
 
 #[cfg(test)]

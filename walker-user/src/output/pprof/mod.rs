@@ -22,10 +22,10 @@ use prost::Message as _;
 use rustc_hash::FxHashMap;
 
 use super::{
-    entries::{Entry, NOT_UNWOUND, entries, running_on},
+    entries::{Entry, entries, running_on},
     recording, whereabouts,
 };
-use crate::profile::{Frame, FrameClass, FrameId, Profile, Unit, timeline::Timeline};
+use crate::profile::{Frame, FrameClass, FrameId, NOT_UNWOUND, Profile, Unit, timeline::Timeline};
 
 /// How to write the profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
