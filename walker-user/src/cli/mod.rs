@@ -27,6 +27,7 @@ mod stacks;
 mod status;
 mod summary;
 mod verify;
+mod walker;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 

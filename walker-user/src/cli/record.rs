@@ -162,13 +162,18 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
         cpus: finished.ended.cpus,
         duration: finished.duration,
     };
-    for line in summary::lines(&conditions, &totals, &finished.counters, &recorder.walks) {
+    for line in summary::lines(
+        &conditions,
+        &totals,
+        &finished.counters,
+        &recorder.walker.walks,
+    ) {
         complain(&line);
     }
     for line in &notes {
         complain(line);
     }
-    let samples = recorder.samples;
+    let samples = recorder.walker.samples;
     let bytes = match recorder.sink.take() {
         Some(sink) => sink.end(&counts),
         None => Ok(0),
@@ -287,7 +292,7 @@ impl Names {
         let mut rows: Vec<NameRow> = kernel.into_iter().map(NameRow::from).collect();
         sort_names(&mut rows);
         sink.names(&rows)?;
-        let Some(files) = &mut recorder.user_side else {
+        let Some(files) = &mut recorder.walker.user_side else {
             return Ok(());
         };
         let mut holders: Vec<_> = addresses.user.into_iter().collect();
@@ -341,9 +346,9 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         notes.push(format!("symbols  addresses without a name: {reasons}"));
     }
-    let samples = recorder.samples;
-    if let Some(bytes) = recorder.bytes.checked_div(samples) {
-        let user = recorder.user_side.as_ref().map(UserSide::counters);
+    let samples = recorder.walker.samples;
+    if let Some(bytes) = recorder.walker.bytes.checked_div(samples) {
+        let user = recorder.walker.user_side.as_ref().map(UserSide::counters);
         let user = user.unwrap_or_default();
         notes.push(format!(
             "copied   {} bytes a sample, {} of them of the user stack",
@@ -363,11 +368,11 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
             grouped(bytes_dropped)
         ));
     }
-    if recorder.tree.shortened() > 0 {
+    if recorder.walker.tree.shortened() > 0 {
         notes.push(format!(
             "warning  {} samples are shown without their inner frames: there were too many \
              distinct stacks",
-            grouped(recorder.tree.shortened())
+            grouped(recorder.walker.tree.shortened())
         ));
     }
     if finished.ended.prepared.kernel.unreadable_modules > 0 {
