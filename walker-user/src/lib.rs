@@ -16,6 +16,7 @@ pub mod core_dump;
 pub mod elf;
 pub mod interrupts;
 pub mod kernel;
+pub mod live;
 pub mod output;
 pub mod process;
 pub mod profile;

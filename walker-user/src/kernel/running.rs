@@ -1,6 +1,6 @@
 //! Everything that is found out about the running kernel before the first sample.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use walker_common::maps::CpuStacks;
@@ -31,7 +31,7 @@ pub struct RunningKernel {
     /// Field offsets and sizes.
     pub offsets: Offsets,
     /// Bounds and extents of symbols.
-    pub symbols: Kallsyms,
+    pub symbols: Arc<Kallsyms>,
     /// What walks need of it.
     pub sampled: SampledKernel,
     /// Modules whose unwind tables could not be read.
@@ -62,7 +62,7 @@ impl RunningKernel {
                 cpus,
             },
             offsets,
-            symbols,
+            symbols: Arc::new(symbols),
             unreadable_modules: 0,
         };
         kernel

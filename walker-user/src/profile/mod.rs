@@ -286,6 +286,11 @@ impl Profile {
         (stack.samples, stack.weight) = (samples, weight);
     }
 
+    /// Leaves out the stacks that are not wanted.
+    pub fn retain_stacks(&mut self, wanted: impl FnMut(&WeightedStack) -> bool) {
+        self.stacks.retain(wanted);
+    }
+
     /// The stacks, in the order they were added.
     #[must_use]
     pub fn stacks(&self) -> &[WeightedStack] {

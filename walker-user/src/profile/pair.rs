@@ -31,7 +31,7 @@ impl Profile {
     }
 
     /// The frame of another profile in this one.
-    fn take_over(&mut self, other: &Self, frame: &Frame) -> FrameId {
+    pub(crate) fn take_over(&mut self, other: &Self, frame: &Frame) -> FrameId {
         let name = frame.name.map(|name| self.intern(other.text(name)));
         let module = frame.module.map(|module| self.intern(other.text(module)));
         let source = frame

@@ -9,11 +9,10 @@ use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
 
-use super::super::palette::{Group, SHADES};
 use super::columns::Columns;
 use super::points::{self, Row};
 use super::table::Table;
-use super::tables::Tables;
+use super::tables::{Tables, groups};
 use super::trie::Trie;
 use crate::profile::Unit;
 use crate::profile::timeline::Timeline;
@@ -57,14 +56,14 @@ struct MergedFacts {
 /// If the names have 4 GiB or more.
 pub(super) fn encode(timeline: &Timeline, max_points: usize) -> io::Result<String> {
     let profile = &timeline.profile;
-    let mut tables = Tables::new(profile);
+    let mut tables = Tables::new(false);
     let mut trie = Trie::new();
     let leaves: Vec<(u32, u32)> = profile
         .stacks()
         .iter()
         .map(|stack| {
-            let head = tables.head(stack);
-            let frames = stack.frames.iter().map(|&id| tables.frame(id));
+            let head = tables.head(profile, stack);
+            let frames = stack.frames.iter().map(|&id| tables.frame(profile, id));
             let leaf = trie.insert(std::iter::once(head).chain(frames));
             (leaf, tables.stops.id((stack.stop, stack.complete)))
         })
@@ -120,7 +119,7 @@ pub(super) fn encode(timeline: &Timeline, max_points: usize) -> io::Result<Strin
             samples: timeline.points.len() as u64,
         }),
         texts: tables.texts.list(),
-        groups: Group::ALL.map(group).to_vec(),
+        groups: groups(),
         objects: tables.objects.list(),
         stops: tables.stops.list(),
         threads: samples.threads,
@@ -142,7 +141,7 @@ struct Samples {
 
 impl Samples {
     /// `row_of_stack` says which of the page's stacks each of the profile's is.
-    fn of(timeline: &Timeline, row_of_stack: &[u32], tables: &mut Tables<'_>) -> Self {
+    fn of(timeline: &Timeline, row_of_stack: &[u32], tables: &mut Tables) -> Self {
         let mut ids = Table::new();
         let mut threads = Vec::new();
         let mut cpus = Table::new();
@@ -153,7 +152,7 @@ impl Samples {
             };
             let thread = ids.id(point.tid);
             if thread as usize == threads.len() {
-                threads.push((point.tid, tables.comm(point.stack)));
+                threads.push((point.tid, tables.comm(&timeline.profile, point.stack)));
             }
             rows.push(Row {
                 time_ns: point.time_ns,
@@ -186,9 +185,4 @@ impl Samples {
             cpus,
         }
     }
-}
-
-fn group(group: Group) -> (&'static str, [Vec<String>; 2]) {
-    let shades = |dark| (0..SHADES).map(|shade| group.shade(dark, shade)).collect();
-    (group.name(), [shades(false), shades(true)])
 }

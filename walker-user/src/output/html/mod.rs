@@ -13,8 +13,8 @@
 mod columns;
 mod data;
 mod points;
-mod table;
-mod tables;
+pub(crate) mod table;
+pub(crate) mod tables;
 mod trie;
 
 use std::borrow::Cow;

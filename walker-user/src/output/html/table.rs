@@ -6,13 +6,13 @@ use rustc_hash::FxHashMap;
 
 /// A set of values that only grows, in the order in which they were first seen.
 #[derive(Debug)]
-pub(super) struct Table<T> {
+pub(crate) struct Table<T> {
     list: Vec<T>,
     ids: FxHashMap<T, u32>,
 }
 
 impl<T: Clone + Eq + Hash> Table<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             list: Vec::new(),
             ids: FxHashMap::default(),
@@ -20,7 +20,7 @@ impl<T: Clone + Eq + Hash> Table<T> {
     }
 
     /// The index of `value`, which is stored if it is new.
-    pub(super) fn id(&mut self, value: T) -> u32 {
+    pub(crate) fn id(&mut self, value: T) -> u32 {
         if let Some(&id) = self.ids.get(&value) {
             return id;
         }
@@ -31,7 +31,7 @@ impl<T: Clone + Eq + Hash> Table<T> {
     }
 
     /// The values by their indices.
-    pub(super) fn list(&self) -> &[T] {
+    pub(crate) fn list(&self) -> &[T] {
         &self.list
     }
 }

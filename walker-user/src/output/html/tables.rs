@@ -1,4 +1,4 @@
-//! The tables of a page: texts, labels, frames, objects, the heads of stacks and why walks stopped,
+//! The tables of a page, recorded or live: texts, labels, frames, objects, the heads of stacks and why walks stopped,
 //! each stored once and named by its index.
 //!
 //! Everything that is to be shown is decided here from the profile's labels, as the other outputs
@@ -7,59 +7,60 @@
 use rustc_hash::FxHashMap;
 use walker_common::StackKind;
 
-use super::super::palette::{Group, shade_of};
+use super::super::palette::{Group, SHADES, shade_of};
 use super::super::stands_for;
 use super::columns::Columns;
 use super::shown;
 use super::table::Table;
-use crate::profile::{Frame, FrameClass, FrameId, Label, Profile, WeightedStack};
+use crate::profile::{Frame, FrameClass, FrameId, Label, NOT_UNWOUND, Profile, WeightedStack};
 
 /// What a frame of a picture is merged and shown by, as [`Label`] is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct LabelRow {
-    name: u32,
-    class: FrameClass,
-    reliable: bool,
-    inlined: bool,
+pub(crate) struct LabelRow {
+    pub(crate) name: u32,
+    pub(crate) class: FrameClass,
+    pub(crate) reliable: bool,
+    pub(crate) inlined: bool,
 }
 
 /// What the page tells of a frame. Indices are one more than they are, 0 is none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct FrameRow {
-    label: u32,
-    module: u32,
-    file: u32,
-    line: u32,
-    object: u32,
+pub(crate) struct FrameRow {
+    pub(crate) label: u32,
+    pub(crate) module: u32,
+    pub(crate) file: u32,
+    pub(crate) line: u32,
+    pub(crate) object: u32,
+    /// 0 if addresses are not told.
+    pub(crate) address: u64,
 }
 
 /// Where a stack begins: labels, of which the event's is one more than it is, 0 for none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct HeadRow {
-    event: u32,
-    comm: u32,
-    process: u32,
+pub(crate) struct HeadRow {
+    pub(crate) event: u32,
+    pub(crate) comm: u32,
+    pub(crate) process: u32,
 }
 
 /// The tables while they grow.
 #[derive(Debug)]
-pub(super) struct Tables<'a> {
-    profile: &'a Profile,
-    pub(super) texts: Table<String>,
-    labels: Table<LabelRow>,
-    frames: Table<FrameRow>,
-    heads: Table<HeadRow>,
-    pub(super) objects: Table<(String, Option<String>)>,
-    pub(super) stops: Table<(&'static str, bool)>,
+pub(crate) struct Tables {
+    pub(crate) texts: Table<String>,
+    pub(crate) labels: Table<LabelRow>,
+    pub(crate) frames: Table<FrameRow>,
+    pub(crate) heads: Table<HeadRow>,
+    pub(crate) objects: Table<(String, Option<String>)>,
+    pub(crate) stops: Table<(&'static str, bool)>,
     frame_rows: FxHashMap<FrameId, u32>,
+    addresses: bool,
 }
 
-impl<'a> Tables<'a> {
-    /// The tables with what every page needs: label 0 is the root's, the next are the markers' in
+impl Tables {
+    /// The tables with what every page needs, with or without the addresses of frames: label 0 is the root's, the next are the markers' in
     /// the order of [`StackKind::ALL`].
-    pub(super) fn new(profile: &'a Profile) -> Self {
+    pub(crate) fn new(addresses: bool) -> Self {
         let mut tables = Self {
-            profile,
             texts: Table::new(),
             labels: Table::new(),
             frames: Table::new(),
@@ -67,6 +68,7 @@ impl<'a> Tables<'a> {
             objects: Table::new(),
             stops: Table::new(),
             frame_rows: FxHashMap::default(),
+            addresses,
         };
         tables.label("all", FrameClass::Process);
         for kind in StackKind::ALL {
@@ -90,14 +92,13 @@ impl<'a> Tables<'a> {
     }
 
     /// The index of the name of a stack's process.
-    pub(super) fn comm(&mut self, stack: u32) -> u32 {
-        let comm = self.profile.stacks()[stack as usize].comm;
-        self.text(self.profile.text(comm))
+    pub(super) fn comm(&mut self, profile: &Profile, stack: u32) -> u32 {
+        let comm = profile.stacks()[stack as usize].comm;
+        self.text(profile.text(comm))
     }
 
     /// The index of what a stack begins with.
-    pub(super) fn head(&mut self, stack: &WeightedStack) -> u32 {
-        let profile = self.profile;
+    pub(crate) fn head(&mut self, profile: &Profile, stack: &WeightedStack) -> u32 {
         let events = &profile.meta.events;
         let event = match events.get(stack.event) {
             Some(event) if events.len() > 1 => self.label(event, FrameClass::Event) + 1,
@@ -117,11 +118,10 @@ impl<'a> Tables<'a> {
     }
 
     /// The index of a frame.
-    pub(super) fn frame(&mut self, id: FrameId) -> u32 {
+    pub(crate) fn frame(&mut self, profile: &Profile, id: FrameId) -> u32 {
         if let Some(&row) = self.frame_rows.get(&id) {
             return row;
         }
-        let profile = self.profile;
         let Label {
             name,
             class,
@@ -132,6 +132,7 @@ impl<'a> Tables<'a> {
             module,
             source,
             object,
+            address,
             ..
         } = *profile.frame(id);
         let name = self.text(profile.text(name));
@@ -141,16 +142,8 @@ impl<'a> Tables<'a> {
             reliable,
             inlined,
         });
-        if !reliable {
-            // What neighbours in doubt are shown as, together.
-            let name = self.text("[not unwound]");
-            self.labels.id(LabelRow {
-                name,
-                class,
-                reliable,
-                inlined,
-            });
-        }
+        let row = self.labels.list()[label as usize].clone();
+        self.collapsed(&row);
         let object = object.map_or(0, |object| {
             let object = profile.object(object);
             let path = shown(&object.path.to_string_lossy());
@@ -164,10 +157,31 @@ impl<'a> Tables<'a> {
             file: source.map_or(0, |(file, _)| named(file)),
             line: source.map_or(0, |(_, line)| line),
             object,
+            address: if self.addresses { address } else { 0 },
         };
         let row = self.frames.id(row);
         self.frame_rows.insert(id, row);
         row
+    }
+
+    /// The label that neighbours in doubt with this label are shown as, together; of others the label
+    /// itself.
+    pub(crate) fn collapsed(&mut self, label: &LabelRow) -> u32 {
+        let mut whole = label.clone();
+        if !label.reliable {
+            whole.name = self.text(NOT_UNWOUND);
+        }
+        self.labels.id(whole)
+    }
+
+    /// The index of the words that say what a label stands for.
+    pub(crate) fn words(&mut self, label: &LabelRow) -> u32 {
+        self.text(&stands_for(label.class, label.inlined))
+    }
+
+    /// Which of its group's shades a label has.
+    pub(crate) fn shade(&self, label: &LabelRow) -> usize {
+        shade_of(&self.texts.list()[label.name as usize])
     }
 
     /// Adds the columns of all tables; those of texts, objects and stops are no numbers.
@@ -184,38 +198,23 @@ impl<'a> Tables<'a> {
         for (rank, &label) in by_name.iter().enumerate() {
             ranks[label as usize] = rank as u64;
         }
-        let name = |label: &LabelRow| self.texts.list()[label.name as usize].as_str();
-        let shades = labels.iter().map(|label| shade_of(name(label)) as u64);
+        let shades = labels.iter().map(|label| self.shade(label) as u64);
         let shades: Vec<u64> = shades.collect();
-        let collapsed: Vec<u64> = labels
-            .iter()
-            .map(|label| match label.reliable {
-                true => self.labels.id(label.clone()).into(),
-                false => {
-                    let name = self.text("[not unwound]");
-                    let whole = LabelRow {
-                        name,
-                        ..label.clone()
-                    };
-                    self.labels.id(whole).into()
-                }
-            })
-            .collect();
-        let words: Vec<u64> = labels
-            .iter()
-            .map(|label| self.text(&stands_for(label.class, label.inlined)).into())
-            .collect();
+        let collapsed = labels.iter().map(|label| self.collapsed(label).into());
+        let collapsed: Vec<u64> = collapsed.collect();
+        let words = labels.iter().map(|label| self.words(label).into());
+        let words: Vec<u64> = words.collect();
         columns.push("labelName", labels.iter().map(|label| label.name.into()));
         columns.push(
             "labelClass",
-            labels.iter().map(|label| class(label.class).0),
+            labels.iter().map(|label| label.class_and_kind().0),
         );
-        columns.push("labelKind", labels.iter().map(|label| class(label.class).1));
+        columns.push("labelKind", labels.iter().map(|label| label.class_and_kind().1));
         columns.push(
             "labelGroup",
-            labels.iter().map(|label| group_number(label.class)),
+            labels.iter().map(LabelRow::group),
         );
-        columns.push("labelFlags", labels.iter().map(flags));
+        columns.push("labelFlags", labels.iter().map(LabelRow::flags));
         columns.push("labelShade", shades);
         columns.push("labelRank", ranks);
         columns.push("labelCollapsed", collapsed);
@@ -239,28 +238,36 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// The numbers of a class and of its kind of stack, as `js/model.js` names them.
-fn class(class: FrameClass) -> (u64, u64) {
-    let kind = |kind| StackKind::ALL.iter().position(|other| *other == kind);
-    match class {
-        FrameClass::Process => (0, 0),
-        FrameClass::User => (1, 0),
-        FrameClass::Kernel(stack) => (2, kind(stack).unwrap_or(0) as u64),
-        FrameClass::Marker(stack) => (3, kind(stack).unwrap_or(0) as u64),
-        FrameClass::Event => (4, 0),
-        FrameClass::Note => (5, 0),
+impl LabelRow {
+    /// The numbers of its class and of its kind of stack, as `js/model.js` names them.
+    pub(crate) fn class_and_kind(&self) -> (u64, u64) {
+        let kind = |kind| StackKind::ALL.iter().position(|other| *other == kind);
+        match self.class {
+            FrameClass::Process => (0, 0),
+            FrameClass::User => (1, 0),
+            FrameClass::Kernel(stack) => (2, kind(stack).unwrap_or(0) as u64),
+            FrameClass::Marker(stack) => (3, kind(stack).unwrap_or(0) as u64),
+            FrameClass::Event => (4, 0),
+            FrameClass::Note => (5, 0),
+        }
+    }
+
+    /// The number of its group of colours.
+    pub(crate) fn group(&self) -> u64 {
+        let group = Group::of(self.class);
+        let number = Group::ALL.iter().position(|other| *other == group);
+        number.unwrap_or(0) as u64
+    }
+
+    /// 1 for reliable, 2 for inlined.
+    pub(crate) fn flags(&self) -> u64 {
+        u64::from(self.reliable) | u64::from(self.inlined) << 1
     }
 }
 
-fn group_number(class: FrameClass) -> u64 {
-    let group = Group::of(class);
-    Group::ALL
-        .iter()
-        .position(|other| *other == group)
-        .unwrap_or(0) as u64
-}
-
-/// 1 for reliable, 2 for inlined.
-fn flags(label: &LabelRow) -> u64 {
-    u64::from(label.reliable) | u64::from(label.inlined) << 1
+/// Of each group of colours its name, and its shades in the light and in the dark theme.
+pub(crate) fn groups() -> Vec<(&'static str, [Vec<String>; 2])> {
+    let shades = |group: Group, dark| (0..SHADES).map(|shade| group.shade(dark, shade)).collect();
+    let group = |group: Group| (group.name(), [shades(group, false), shades(group, true)]);
+    Group::ALL.map(group).to_vec()
 }

@@ -1,0 +1,576 @@
+//! Between the capture and those who look: takes walked samples, names their stacks, and several
+//! times a second makes a delta of what is new.
+//!
+//! On a thread of its own, which the capture never waits for. A stack whose names are not known yet
+//! is shown by its file and address, and moves to its name when that is found.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use tokio::sync::watch;
+
+pub use super::naming::{Request, Source};
+pub use super::stream::Place as StreamPlace;
+use super::{
+    Health, Store, Window,
+    health::Usage,
+    naming::{self, Named},
+    store::{Flushed, KEPT_SLOTS, NamedStack, SLOT_NS},
+    stream::{Next, Stream},
+    wire::{Encoder, Heading},
+};
+use crate::{
+    kernel::kallsyms::Kallsyms,
+    process::object::ObjectId,
+    profile::{Meta, ObjectIndex, Profile, ProfileObject, timeline::Timeline},
+    resolve::{self, Holder, Names, Referred, holder},
+    stack_tree::{Code, Place, Process, RawFrame},
+    symbolize::{CodeSymbol, KernelSymbols, Reason},
+    sys::clock::monotonic_ns,
+    unwind::StopReason,
+};
+
+/// How often there is a delta.
+const FLUSH_EVERY: Duration = Duration::from_millis(150);
+/// How many batches may wait. If that many do, samples wait at the capture's side, and are dropped
+/// there, and counted, if they get too many.
+const WAITING: usize = 64;
+/// What stands for a stack whose frames are not known any more.
+const FORGOTTEN: &str = "[stack that was not kept]";
+
+/// A walked sample.
+#[derive(Debug, Clone, Copy)]
+pub struct LiveSample {
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time_ns: u64,
+    /// The CPU.
+    pub cpu: u32,
+    /// The event, by number.
+    pub event: u32,
+    /// Its stack.
+    pub place: Place,
+    /// Why its walk ended.
+    pub stop: StopReason,
+    /// What it weighs.
+    pub weight: u64,
+}
+
+/// Where events went since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counted {
+    /// Events that fired.
+    pub taken: u64,
+    /// Samples that arrived.
+    pub delivered: u64,
+    /// Samples that did not.
+    pub lost: u64,
+    /// Samples that nobody asked for.
+    pub filtered: u64,
+    /// Those of the lost that the hub was too slow for.
+    pub dropped: u64,
+}
+
+/// What is new at the capture's side.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The number of the first frame that is not forgotten.
+    pub first_node: u32,
+    /// New frames.
+    pub nodes: Vec<(Place, RawFrame)>,
+    /// New processes.
+    pub processes: Vec<Process>,
+    /// New notes.
+    pub notes: Vec<String>,
+    /// New objects.
+    pub objects: Vec<ProfileObject>,
+    /// New samples.
+    pub samples: Vec<LiveSample>,
+    /// New addresses of user space.
+    pub requests: Vec<Request>,
+    /// Where events went.
+    pub counted: Counted,
+}
+
+#[derive(Debug)]
+enum Message {
+    Batch(Batch),
+    Named(Named),
+}
+
+/// What is sampled.
+#[derive(Debug)]
+pub struct Subject {
+    /// What, and how.
+    pub meta: Meta,
+    /// The CPUs.
+    pub cpus: Vec<u32>,
+    /// Symbols of the kernel.
+    pub kallsyms: Arc<Kallsyms>,
+    /// Whether addresses of the kernel may be told.
+    pub addresses: bool,
+}
+
+/// What is seen, for all who look.
+#[derive(Debug)]
+pub struct Live {
+    shown: Mutex<Shown>,
+    changed: watch::Receiver<StreamPlace>,
+    began: SystemTime,
+}
+
+#[derive(Debug)]
+struct Shown {
+    store: Store,
+    encoder: Encoder,
+    stream: Stream,
+    health: Health,
+}
+
+/// Where batches go.
+#[derive(Debug)]
+pub struct Intake(SyncSender<Message>);
+
+impl Intake {
+    /// Hands a batch over, or gives it back if too many wait.
+    ///
+    /// # Errors
+    /// With the batch.
+    pub fn offer(&self, batch: Batch) -> Result<(), Batch> {
+        match self.0.try_send(Message::Batch(batch)) {
+            Ok(()) => Ok(()),
+            Err(error) => match error {
+                std::sync::mpsc::TrySendError::Full(Message::Batch(batch))
+                | std::sync::mpsc::TrySendError::Disconnected(Message::Batch(batch)) => Err(batch),
+                _ => Err(Batch::default()),
+            },
+        }
+    }
+}
+
+/// Starts the hub.
+///
+/// # Errors
+/// If a thread cannot be started.
+pub fn start(subject: Subject) -> io::Result<(Intake, Arc<Live>)> {
+    let now = SystemTime::now();
+    let began_ms = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let stream = Stream::new();
+    let live = Arc::new(Live {
+        changed: stream.subscribe(),
+        began: now,
+        shown: Mutex::new(Shown {
+            store: Store::new(subject.meta, subject.addresses),
+            encoder: Encoder::new(Heading {
+                began_ms,
+                cpus: subject.cpus,
+            }),
+            stream,
+            health: Health::default(),
+        }),
+    });
+    let (intake, messages) = sync_channel(WAITING);
+    let answers = intake.clone();
+    let requests = naming::start(move |named| answers.send(Message::Named(named)).is_ok())?;
+    let shared = Arc::clone(&live);
+    let kallsyms = subject.kallsyms;
+    // What reads symbols stays on one thread.
+    thread::Builder::new()
+        .name("live view".to_owned())
+        .spawn(move || Hub::new(shared, messages, requests, kallsyms).run())?;
+    Ok((Intake(intake), live))
+}
+
+/// What the capture's side said of numbers that frames refer to.
+#[derive(Debug, Default)]
+struct Heard {
+    first_node: u32,
+    nodes: Vec<(Place, RawFrame)>,
+    processes: Vec<Process>,
+    notes: Vec<String>,
+    objects: Vec<ProfileObject>,
+}
+
+impl Heard {
+    /// The process of a stack; `frames` becomes its frames, root first.
+    fn stack(&self, mut place: Place, frames: &mut Vec<RawFrame>) -> Option<Process> {
+        frames.clear();
+        loop {
+            match place {
+                Place::Process(process) => {
+                    frames.reverse();
+                    return self.processes.get(process as usize).copied();
+                }
+                Place::Node(node) => {
+                    let index = node.checked_sub(self.first_node)? as usize;
+                    let (parent, frame) = *self.nodes.get(index)?;
+                    frames.push(frame);
+                    place = parent;
+                }
+            }
+        }
+    }
+}
+
+impl Referred for Heard {
+    fn note(&self, note: u32) -> &str {
+        self.notes.get(note as usize).map_or("", String::as_str)
+    }
+
+    fn object(&self, profile: &mut Profile, id: ObjectId) -> Option<ObjectIndex> {
+        let object = self.objects.get(id.0 as usize)?;
+        Some(profile.intern_object(object.clone()))
+    }
+}
+
+/// What samples of one stack have in common.
+type Key = (Place, u32, u8);
+
+struct Hub {
+    live: Arc<Live>,
+    messages: Receiver<Message>,
+    requests: Sender<Request>,
+    began_ns: u64,
+    heard: Heard,
+    kernel: KernelSymbols,
+    kallsyms: Arc<Kallsyms>,
+    names: Names,
+    /// The number of each stack in the store.
+    keys: FxHashMap<Key, u32>,
+    /// The stacks that wait for the name of an address.
+    waiting: FxHashMap<(Holder, u64), Vec<Key>>,
+    complete: u64,
+    counted: Counted,
+    /// How many samples there were at which time, in the last second.
+    rates: VecDeque<(Instant, u64)>,
+    usage: Usage,
+}
+
+impl Hub {
+    fn new(
+        live: Arc<Live>,
+        messages: Receiver<Message>,
+        requests: Sender<Request>,
+        kallsyms: Arc<Kallsyms>,
+    ) -> Self {
+        Self {
+            live,
+            messages,
+            requests,
+            began_ns: monotonic_ns(),
+            heard: Heard::default(),
+            kernel: KernelSymbols::new(),
+            kallsyms,
+            names: Names::default(),
+            keys: FxHashMap::default(),
+            waiting: FxHashMap::default(),
+            complete: 0,
+            counted: Counted::default(),
+            rates: VecDeque::new(),
+            usage: Usage::new(),
+        }
+    }
+
+    fn run(mut self) {
+        let mut due = Instant::now();
+        loop {
+            let wait = due.saturating_duration_since(Instant::now());
+            match self.messages.recv_timeout(wait) {
+                Ok(Message::Batch(batch)) => self.batch(batch),
+                Ok(Message::Named(named)) => self.named(named),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= due {
+                if self.flush().is_err() {
+                    return;
+                }
+                due = Instant::now() + FLUSH_EVERY;
+            }
+        }
+    }
+
+    fn batch(&mut self, batch: Batch) {
+        if batch.first_node != self.heard.first_node {
+            self.heard.first_node = batch.first_node;
+            self.heard.nodes.clear();
+            self.keys.clear();
+            self.waiting.clear();
+            self.names = Names::default();
+        }
+        self.heard.nodes.extend(batch.nodes);
+        self.heard.processes.extend(batch.processes);
+        self.heard.notes.extend(batch.notes);
+        self.heard.objects.extend(batch.objects);
+        self.counted = batch.counted;
+        self.name_kernel(&batch.samples);
+        let live = Arc::clone(&self.live);
+        let mut shown = live.shown();
+        for request in &batch.requests {
+            let Source::Nowhere(name, reason) = &request.source else {
+                continue;
+            };
+            let names = self.names.user.entry(request.holder).or_default();
+            names.extend(request.addresses.iter().map(|&address| {
+                let symbol = CodeSymbol::unnamed(name, address, *reason);
+                (address, Arc::new(symbol))
+            }));
+        }
+        for sample in &batch.samples {
+            self.complete += u64::from(sample.stop.is_complete());
+            let key = (sample.place, sample.event, sample.stop.number());
+            let stack = self.stack(&mut shown.store, key);
+            let slot = sample.time_ns.saturating_sub(self.began_ns) / SLOT_NS;
+            shown.store.add(slot as u32, sample.cpu, stack, sample.weight);
+        }
+        drop(shown);
+        for request in batch.requests {
+            if !matches!(request.source, Source::Nowhere(..)) {
+                // Without the thread, names stay as they are.
+                let _sent = self.requests.send(request);
+            }
+        }
+    }
+
+    fn name_kernel(&mut self, samples: &[LiveSample]) {
+        let mut unknown = FxHashSet::default();
+        let mut frames = Vec::new();
+        let mut seen = FxHashSet::default();
+        for sample in samples {
+            let key = (sample.place, sample.event, sample.stop.number());
+            if self.keys.contains_key(&key) || !seen.insert(sample.place) {
+                continue;
+            }
+            self.heard.stack(sample.place, &mut frames);
+            unknown.extend(frames.iter().filter_map(|frame| match frame {
+                RawFrame::Kernel { lookup, .. } if !self.names.kernel.contains_key(lookup) => {
+                    Some(*lookup)
+                }
+                _ => None,
+            }));
+        }
+        if !unknown.is_empty() {
+            let addresses: Vec<u64> = unknown.into_iter().collect();
+            let names = self.kernel.look_up(&self.kallsyms, &addresses);
+            self.names.kernel.extend(names);
+        }
+    }
+
+    /// The number of a stack in the store.
+    fn stack(&mut self, store: &mut Store, key: Key) -> u32 {
+        if let Some(stack) = self.keys.get(&key) {
+            return *stack;
+        }
+        let (place, event, stop) = key;
+        let mut raw = Vec::new();
+        let process = self.heard.stack(place, &mut raw);
+        let (process, frames) = match process {
+            Some(process) => {
+                self.expect_names(process.pid, &raw, key);
+                let profile = &mut store.profile;
+                (process, self.names.frames(profile, &self.heard, process.pid, &raw))
+            }
+            None => {
+                let process = Process {
+                    pid: 0,
+                    comm: *b"[unknown]\0\0\0\0\0\0\0",
+                };
+                (process, vec![store.profile.note(FORGOTTEN)])
+            }
+        };
+        let comm = resolve::comm(&mut store.profile, &process);
+        let stack = store.stack(NamedStack {
+            comm,
+            pid: process.pid,
+            event: event as usize,
+            frames,
+            stop: StopReason::NAMES.get(usize::from(stop)).copied().unwrap_or("unknown"),
+            complete: StopReason::completes(stop),
+        });
+        self.keys.insert(key, stack);
+        stack
+    }
+
+    /// Gives addresses that have no name yet one for the meantime.
+    fn expect_names(&mut self, pid: u32, raw: &[RawFrame], key: Key) {
+        for frame in raw {
+            let RawFrame::User { code, lookup, .. } = *frame else {
+                continue;
+            };
+            let holder = holder(code, pid);
+            let names = self.names.user.entry(holder).or_default();
+            let waiting = self.waiting.entry((holder, lookup));
+            if let std::collections::hash_map::Entry::Vacant(vacant) = names.entry(lookup) {
+                let module = match code {
+                    Code::Object(id) => self.heard.objects.get(id.0 as usize).map(|object| {
+                        let name = object.path.file_name().unwrap_or_default();
+                        name.to_string_lossy().into_owned()
+                    }),
+                    _ => None,
+                };
+                // Not in brackets, so that the address is a part of the name, and different
+                // addresses are not taken for the same.
+                let module = module.unwrap_or_else(|| "code".to_owned());
+                vacant.insert(Arc::new(CodeSymbol::unnamed(
+                    &module,
+                    lookup,
+                    Reason::Unreadable,
+                )));
+                waiting.or_default().push(key);
+            } else if let std::collections::hash_map::Entry::Occupied(mut keys) = waiting {
+                keys.get_mut().push(key);
+            }
+        }
+    }
+
+    fn named(&mut self, named: Named) {
+        let mut keys = FxHashSet::default();
+        for address in named.names.keys() {
+            keys.extend(self.waiting.remove(&(named.holder, *address)).unwrap_or_default());
+        }
+        let names = self.names.user.entry(named.holder).or_default();
+        names.extend(named.names);
+        let live = Arc::clone(&self.live);
+        let mut shown = live.shown();
+        for key in keys {
+            if let Some(before) = self.keys.remove(&key) {
+                let now = self.stack(&mut shown.store, key);
+                shown.store.move_stack(before, now);
+            }
+        }
+    }
+
+    fn health(&mut self, clients: u64) -> Health {
+        let now = Instant::now();
+        let delivered = self.counted.delivered;
+        self.rates.push_back((now, delivered));
+        while self.rates.len() > 1 && now - self.rates[0].0 > Duration::from_secs(1) {
+            self.rates.pop_front();
+        }
+        let (first, before) = self.rates[0];
+        let seconds = (now - first).as_secs_f64();
+        let (cpu, memory) = self.usage.now();
+        Health {
+            taken: self.counted.taken,
+            delivered,
+            lost: self.counted.lost,
+            filtered: self.counted.filtered,
+            complete: self.complete,
+            rate: match seconds > 0.2 {
+                true => ((delivered - before) as f64 / seconds).round() as u64,
+                false => 0,
+            },
+            cpu,
+            memory,
+            clients,
+            unnamed: self.waiting.len() as u64,
+            kept_slots: KEPT_SLOTS.into(),
+            dropped: self.counted.dropped,
+        }
+    }
+
+    fn flush(&mut self) -> serde_json::Result<()> {
+        let slot = (monotonic_ns() - self.began_ns) / SLOT_NS;
+        let live = Arc::clone(&self.live);
+        let mut shown = live.shown();
+        // One is the hub's own.
+        let clients = shown.stream.listeners().saturating_sub(1);
+        shown.health = self.health(clients as u64);
+        let Shown {
+            store,
+            encoder,
+            stream,
+            health,
+        } = &mut *shown;
+        let mut flushed = store.flush(slot as u32);
+        if store.is_full() {
+            *store = store.next_generation();
+            *encoder = encoder.next_generation();
+            // Those who were told of the stacks before get a snapshot.
+            flushed = Flushed::default();
+            self.keys.clear();
+            self.waiting.clear();
+        }
+        let delta = encoder.delta(store, &flushed, health)?;
+        let place = StreamPlace {
+            generation: store.generation,
+            seq: encoder.seq(),
+        };
+        stream.push(place, delta);
+        Ok(())
+    }
+}
+
+impl Live {
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        // What is shown is whole between any two calls.
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The samples of a window.
+    #[must_use]
+    pub fn window(&self, window: Window) -> Profile {
+        self.shown().store.window(window)
+    }
+
+    /// A profile in the form that the outputs for other tools want; its samples are not told one by
+    /// one.
+    #[must_use]
+    pub fn timeline(&self, profile: Profile) -> Timeline {
+        Timeline {
+            profile,
+            points: Vec::new(),
+            uses: Vec::new(),
+            began: Some(self.began),
+        }
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shown().health.clone()
+    }
+
+    /// The slot that the time has reached.
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.shown().store.slot
+    }
+
+    /// Tells of each delta.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<StreamPlace> {
+        self.changed.clone()
+    }
+
+    /// What comes after a place in the stream: whether it is a snapshot, its place and its text;
+    /// `None` if that is still to come.
+    #[must_use]
+    pub fn after(&self, place: StreamPlace) -> Option<(bool, StreamPlace, Arc<str>)> {
+        let mut shown = self.shown();
+        match shown.stream.after(place) {
+            Next::Nothing => None,
+            Next::Delta(place, text) => Some((false, place, text)),
+            Next::Snapshot(place, text) => Some((true, place, text)),
+            Next::MakeSnapshot => {
+                let Shown {
+                    store,
+                    encoder,
+                    stream,
+                    health,
+                } = &mut *shown;
+                let text = encoder.snapshot(store, health).ok()?;
+                let (place, text) = stream.keep(text);
+                Some((true, place, text))
+            }
+        }
+    }
+}

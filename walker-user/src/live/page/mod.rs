@@ -1,0 +1,10 @@
+//! The files of the live page. They are served as they are: ES modules, no build step.
+//!
+//! Those of the recorded page that it shares are in `output/html`.
+
+/// The name and the text of each file.
+pub const FILES: &[(&str, &str)] = &[
+    ("index.html", include_str!("index.html")),
+    ("live.css", include_str!("live.css")),
+    ("page.css", include_str!("../../output/html/page.css")),
+];

@@ -1,0 +1,351 @@
+//! What is known of the samples so far: distinct named stacks, those of the last minutes by slots of
+//! time, and the sums since the start.
+//!
+//! Stacks and what they refer to only get more within a generation. When they get too many the store
+//! begins anew with those that matter. How they are sent is [`wire`](super::wire)'s business.
+
+use std::{collections::VecDeque, time::Duration};
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    output::html::{table::Table, tables::Tables},
+    profile::{Frame, FrameClass, FrameId, Meta, Profile, WeightedStack},
+};
+
+/// Length of a slot of time, in nanoseconds.
+pub const SLOT_NS: u64 = 50_000_000;
+/// How many slots are kept: five minutes.
+pub(super) const KEPT_SLOTS: u32 = 6_000;
+/// Most rows that are kept, 32 bytes each. Where many CPUs are busy with many stacks, they are of a
+/// shorter time.
+const MAX_ROWS: usize = 1_500_000;
+/// Most nodes of all stacks, and most stacks, until the store begins anew.
+const MAX_NODES: usize = 400_000;
+const MAX_STACKS: usize = 100_000;
+/// What is left of stacks that were forgotten.
+const FORGOTTEN: &str = "[stacks seen before, and not kept]";
+
+/// Which samples are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// The latest ones.
+    Last(Duration),
+    /// Those of these slots, the second not included.
+    Slots(u32, u32),
+    /// All since the start.
+    Start,
+}
+
+/// The samples of one stack on one CPU in one slot of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) slot: u32,
+    pub(super) cpu: u32,
+    pub(super) stack: u32,
+    pub(super) samples: u32,
+    pub(super) weight: u64,
+}
+
+/// A sum of samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    pub(super) samples: u64,
+    pub(super) weight: u64,
+}
+
+impl Sum {
+    fn add(&mut self, samples: u64, weight: u64) {
+        self.samples += samples;
+        self.weight = self.weight.saturating_add(weight);
+    }
+}
+
+/// What is new since the flush before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Flushed {
+    /// What was counted for the first of two stacks belongs to the second.
+    pub(super) moved: Vec<(u32, u32)>,
+    /// Rows in the order of their slots, with their stacks as of now.
+    pub(super) rows: Vec<Row>,
+}
+
+/// A stack that is to be kept: with its named frames, root first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NamedStack {
+    pub(super) comm: crate::profile::SymbolId,
+    pub(super) pid: u32,
+    pub(super) event: usize,
+    pub(super) frames: Vec<FrameId>,
+    pub(super) stop: &'static str,
+    pub(super) complete: bool,
+}
+
+/// Keeps samples.
+#[derive(Debug)]
+pub struct Store {
+    /// Frames and stacks; the weights are in `sums` and `rows`.
+    pub(super) profile: Profile,
+    pub(super) tables: Tables,
+    /// Frames below what they stand on: the parent + 1 or 0, and the head or the frame.
+    pub(super) nodes: Table<(u32, u32)>,
+    /// The innermost node of each stack, and why its walk stopped. Of those that are sent as the
+    /// same, the profile has the first.
+    pub(super) stacks: Table<(u32, u32)>,
+    pub(super) sums: Vec<Sum>,
+    pub(super) rows: VecDeque<Row>,
+    /// Rows since the last flush, which are not in `rows` yet.
+    fresh: FxHashMap<(u32, u32, u32), Sum>,
+    /// Moves since the last flush.
+    moved: Vec<(u32, u32)>,
+    pub(super) generation: u64,
+    /// The slot that the time has reached.
+    pub(super) slot: u32,
+    /// The first slot whose rows are whole.
+    pub(super) first_slot: u32,
+    addresses: bool,
+}
+
+impl Store {
+    /// Nothing is known. Without `addresses`, no address of the kernel is kept.
+    #[must_use]
+    pub fn new(meta: Meta, addresses: bool) -> Self {
+        Self {
+            profile: Profile::new(meta),
+            tables: Tables::new(addresses),
+            nodes: Table::new(),
+            stacks: Table::new(),
+            sums: Vec::new(),
+            rows: VecDeque::new(),
+            fresh: FxHashMap::default(),
+            moved: Vec::new(),
+            generation: 1,
+            slot: 0,
+            first_slot: 0,
+            addresses,
+        }
+    }
+
+    /// The number of a stack, whose frames are those of [`Store::profile`].
+    pub(super) fn stack(&mut self, mut stack: NamedStack) -> u32 {
+        if !self.addresses {
+            for id in &mut stack.frames {
+                *id = self.profile.without_kernel_address(*id);
+            }
+        }
+        let stack = WeightedStack {
+            comm: stack.comm,
+            pid: Some(stack.pid),
+            frames: stack.frames,
+            event: stack.event,
+            samples: 0,
+            weight: 0,
+            stop: stack.stop,
+            complete: stack.complete,
+        };
+        self.intern(stack)
+    }
+
+    fn intern(&mut self, stack: WeightedStack) -> u32 {
+        let head = self.tables.head(&self.profile, &stack);
+        let mut node = self.nodes.id((0, head));
+        for id in &stack.frames {
+            let frame = self.tables.frame(&self.profile, *id);
+            node = self.nodes.id((node + 1, frame));
+        }
+        let stop = self.tables.stops.id((stack.stop, stack.complete));
+        let id = self.stacks.id((node, stop));
+        if id as usize == self.sums.len() {
+            self.sums.push(Sum::default());
+            self.profile.push(stack);
+        }
+        id
+    }
+
+    /// Adds a sample. One that comes later than samples of a later slot counts for that slot.
+    pub(super) fn add(&mut self, slot: u32, cpu: u32, stack: u32, weight: u64) {
+        let last = self.rows.back().map_or(0, |row| row.slot);
+        let key = (slot.max(last), cpu, stack);
+        self.fresh.entry(key).or_default().add(1, weight);
+    }
+
+    /// What was counted for one stack belongs to another.
+    pub(super) fn move_stack(&mut self, from: u32, to: u32) {
+        if from != to {
+            self.moved.push((from, to));
+        }
+    }
+
+    /// The time has reached a slot: what was added since the last flush is put in order, and old rows
+    /// are forgotten. Returns what is new.
+    pub(super) fn flush(&mut self, slot: u32) -> Flushed {
+        self.slot = self.slot.max(slot);
+        let moved = std::mem::take(&mut self.moved);
+        self.apply(&moved);
+        let mut fresh: Vec<Row> = self
+            .fresh
+            .drain()
+            .map(|((slot, cpu, stack), sum)| Row {
+                slot,
+                cpu,
+                stack,
+                samples: u32::try_from(sum.samples).unwrap_or(u32::MAX),
+                weight: sum.weight,
+            })
+            .collect();
+        fresh.sort_unstable_by_key(|row| (row.slot, row.cpu, row.stack));
+        for row in &fresh {
+            self.sums[row.stack as usize].add(row.samples.into(), row.weight);
+        }
+        self.rows.extend(&fresh);
+        self.first_slot = self.first_slot.max(self.slot.saturating_sub(KEPT_SLOTS));
+        if self.rows.len() > MAX_ROWS {
+            self.first_slot = self.rows[self.rows.len() - MAX_ROWS].slot + 1;
+        }
+        while let Some(row) = self.rows.front()
+            && row.slot < self.first_slot
+        {
+            self.rows.pop_front();
+        }
+        Flushed { moved, rows: fresh }
+    }
+
+    fn apply(&mut self, moved: &[(u32, u32)]) {
+        if moved.is_empty() {
+            return;
+        }
+        // From the last on, so that a stack that moved twice goes to where it went at last.
+        let mut ends: FxHashMap<u32, u32> = FxHashMap::default();
+        for (from, to) in moved.iter().rev() {
+            let end = ends.get(to).copied().unwrap_or(*to);
+            ends.insert(*from, end);
+        }
+        for (from, to) in moved {
+            let sum = std::mem::take(&mut self.sums[*from as usize]);
+            self.sums[*to as usize].add(sum.samples, sum.weight);
+        }
+        for row in &mut self.rows {
+            if let Some(end) = ends.get(&row.stack) {
+                row.stack = *end;
+            }
+        }
+        for ((slot, cpu, stack), sum) in std::mem::take(&mut self.fresh) {
+            let end = ends.get(&stack).copied().unwrap_or(stack);
+            let entry = self.fresh.entry((slot, cpu, end)).or_default();
+            entry.add(sum.samples, sum.weight);
+        }
+    }
+
+    /// Whether clients are told addresses of the kernel.
+    pub(super) const fn tells_addresses(&self) -> bool {
+        self.addresses
+    }
+
+    /// Whether the store should begin anew.
+    pub(super) fn is_full(&self) -> bool {
+        self.nodes.list().len() > MAX_NODES || self.sums.len() > MAX_STACKS
+    }
+
+    /// The store with the stacks that matter: those of the rows first, then the heaviest since the
+    /// start, up to half of what there may be. The others' sums are kept, but not their frames.
+    #[must_use]
+    pub(super) fn next_generation(&self) -> Self {
+        let mut next = Self::new(self.profile.meta.clone(), self.addresses);
+        next.generation = self.generation + 1;
+        (next.slot, next.first_slot) = (self.slot, self.first_slot);
+        let mut in_rows = vec![false; self.sums.len()];
+        for row in &self.rows {
+            in_rows[row.stack as usize] = true;
+        }
+        let mut order: Vec<usize> = (0..self.sums.len())
+            .filter(|stack| self.sums[*stack].samples > 0)
+            .collect();
+        order.sort_unstable_by_key(|&stack| (!in_rows[stack], u64::MAX - self.sums[stack].weight));
+        let mut moved = vec![0; self.sums.len()];
+        for stack in order {
+            let old = &self.profile.stacks()[stack];
+            let full = next.nodes.list().len() > MAX_NODES / 2 || next.sums.len() > MAX_STACKS / 2;
+            let frames = match full {
+                true => vec![next.profile.note(FORGOTTEN)],
+                false => { old.frames.iter() }
+                    .map(|id| next.profile.take_over(&self.profile, self.profile.frame(*id)))
+                    .collect(),
+            };
+            let comm = match full {
+                true => next.profile.intern("[others]"),
+                false => next.profile.intern(self.profile.text(old.comm)),
+            };
+            let id = next.intern(WeightedStack {
+                comm,
+                pid: old.pid.filter(|_| !full),
+                frames,
+                ..*old
+            });
+            let sum = self.sums[stack];
+            next.sums[id as usize].add(sum.samples, sum.weight);
+            moved[stack] = id;
+        }
+        next.rows = self.rows.clone();
+        for row in &mut next.rows {
+            row.stack = moved[row.stack as usize];
+        }
+        next
+    }
+
+    /// The samples of a window, with their stacks.
+    #[must_use]
+    pub fn window(&self, window: Window) -> Profile {
+        let mut profile = self.profile.clone();
+        let (from, to) = match window {
+            Window::Start => (0, self.slot.saturating_add(1)),
+            Window::Slots(from, to) => (from.max(self.first_slot), to),
+            Window::Last(time) => {
+                let slots = time.as_nanos() as u64 / SLOT_NS;
+                let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+                let from = self.slot.saturating_sub(slots);
+                (from.max(self.first_slot), self.slot.saturating_add(1))
+            }
+        };
+        let sums = match window {
+            Window::Start => self.sums.clone(),
+            _ => {
+                let mut sums = vec![Sum::default(); self.sums.len()];
+                let first = self.rows.partition_point(|row| row.slot < from);
+                let rows = self.rows.iter().skip(first);
+                for row in rows.take_while(|row| row.slot < to) {
+                    sums[row.stack as usize].add(row.samples.into(), row.weight);
+                }
+                sums
+            }
+        };
+        for (stack, sum) in sums.iter().enumerate() {
+            profile.weigh(stack, sum.samples, sum.weight);
+        }
+        let slots = u64::from(to.saturating_sub(from).min(self.slot.saturating_add(1)));
+        profile.meta.duration = Duration::from_nanos(slots * SLOT_NS);
+        let samples = sums.iter().map(|sum| sum.samples).sum();
+        profile.meta.totals.taken = samples;
+        profile.meta.totals.delivered = samples;
+        profile.retain_stacks(|stack| stack.samples > 0);
+        profile
+    }
+}
+
+impl Profile {
+    /// The frame, or if it is one of the kernel the same without its address.
+    fn without_kernel_address(&mut self, id: FrameId) -> FrameId {
+        let frame = *self.frame(id);
+        match frame.class {
+            FrameClass::Kernel(_) if frame.address != 0 => self.intern_frame(Frame {
+                address: 0,
+                offset: 0,
+                ..frame
+            }),
+            _ => id,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
