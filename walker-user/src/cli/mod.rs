@@ -15,6 +15,8 @@ mod frame_text;
 mod input;
 mod inspect;
 mod inspect_sample;
+mod live;
+mod live_feed;
 mod output_file;
 mod pager;
 mod record;
@@ -33,7 +35,13 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
-use crate::capture::target::{RunningTask, Target};
+use walker_common::wire::MAX_USER_BYTES;
+
+use crate::capture::{
+    budget::FIRST_BUDGET,
+    object::Sides,
+    target::{RunningTask, Target},
+};
 
 /// Samples a second by default: not a divisor of the kernel's tick rates, so that samples do not
 /// run in step with the tick.
@@ -63,6 +71,17 @@ Examples:
   sudo stackwalk record -a -d 5 --irq               interrupts, and whom they interrupted
   sudo stackwalk record -e page-faults -- ./program where memory is touched first")]
     Record(record::RecordArgs),
+    /// Show flame graphs that move while the machine runs, in a browser.
+    #[command(after_help = "\
+The URL that it prints has a token that nobody can guess; nothing is answered without it.
+docs/live-protocol.md describes what it streams.
+
+Examples:
+  sudo stackwalk live -a                            the whole system
+  sudo stackwalk live -p 1234                       a process and what it forks
+  sudo stackwalk live -- make -j8                   a command, from its first instruction
+  curl -o now.pb.gz 'http://127.0.0.1:7717/profile.pb.gz?seconds=10&token=TOKEN'")]
+    Live(live::LiveArgs),
     /// Compare every walk with the kernel's own unwinder, taken at the same event.
     #[command(after_help = "\
 Exit status: 0 if every walk agrees, 1 if one does not, 2 for an error.
@@ -193,6 +212,40 @@ struct SamplingArgs {
     ring_size: Option<u64>,
 }
 
+/// The largest copy of a user stack.
+const USER_STACK_MAX_KIB: u32 = MAX_USER_BYTES as u32 / 1024;
+
+/// Which sides of a sample to take.
+#[derive(Debug, Args)]
+struct SidesArgs {
+    /// Leave the user stacks out
+    #[arg(long, conflicts_with = "no_kernel")]
+    no_user: bool,
+    /// Leave the kernel stacks out
+    #[arg(long)]
+    no_kernel: bool,
+    /// The most that is copied of a user stack, in KiB. How much is copied of a process's stacks
+    /// adapts to how deep they are
+    #[arg(long, value_name = "KIB", default_value_t = USER_STACK_MAX_KIB,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(USER_STACK_MAX_KIB)))]
+    user_stack_max: u32,
+}
+
+impl SidesArgs {
+    fn sides(&self) -> Sides {
+        let most = self.user_stack_max * 1024;
+        Sides {
+            kernel: !self.no_kernel,
+            user_budget: if self.no_user {
+                0
+            } else {
+                FIRST_BUDGET.min(most)
+            },
+            user_budget_max: most,
+        }
+    }
+}
+
 fn parse_seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= MAX_SECONDS => {
@@ -203,6 +256,22 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl TargetArgs {
+    /// What is sampled, in the words of the command line.
+    fn title(&self, command: &str) -> String {
+        let list = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let target = if !self.pid.is_empty() {
+            format!("-p {}", list(&self.pid))
+        } else if !self.tid.is_empty() {
+            format!("-t {}", list(&self.tid))
+        } else if self.command.is_empty() {
+            "-a".to_owned()
+        } else {
+            let words = self.command.iter().map(|word| word.to_string_lossy());
+            format!("-- {}", words.collect::<Vec<_>>().join(" "))
+        };
+        format!("stackwalk {command} {target}")
+    }
+
     /// Looks the targets up.
     fn resolve(&self) -> anyhow::Result<Target> {
         if !self.pid.is_empty() {
@@ -236,6 +305,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Record(args) => record::record(&args),
+        Command::Live(args) => live::live(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Replay(args) => replay::replay(&args),

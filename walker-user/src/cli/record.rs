@@ -9,10 +9,9 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use walker_common::wire::MAX_USER_BYTES;
 
 use super::{
-    SamplingArgs, TargetArgs,
+    SamplingArgs, SidesArgs, TargetArgs,
     event_args::TimeArgs,
     format::Format,
     output_file::Destination,
@@ -22,7 +21,6 @@ use super::{
     summary::{self, Conditions, grouped},
 };
 use crate::{
-    capture::{budget::FIRST_BUDGET, object::Sides},
     output::byte_size,
     profile::Totals,
     recording::{encode::code_row, head::Counts, reader::Recording, rows::NameRow},
@@ -34,9 +32,6 @@ use crate::{
 
 /// Where results go if nothing is said.
 const DEFAULT_OUTPUT: &str = "stackwalk.swk";
-
-/// The largest copy of a user stack.
-const USER_STACK_MAX_KIB: u32 = MAX_USER_BYTES as u32 / 1024;
 
 #[derive(Debug, Args)]
 pub(super) struct RecordArgs {
@@ -52,17 +47,8 @@ pub(super) struct RecordArgs {
     /// be given several times; `-` is flame-graph text on standard output
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_OUTPUT)]
     output: Vec<PathBuf>,
-    /// Leave the user stacks out
-    #[arg(long, conflicts_with = "no_kernel")]
-    no_user: bool,
-    /// Leave the kernel stacks out
-    #[arg(long)]
-    no_kernel: bool,
-    /// The most that is copied of a user stack, in KiB. How much is copied of a process's stacks
-    /// adapts to how deep they are
-    #[arg(long, value_name = "KIB", default_value_t = USER_STACK_MAX_KIB,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(USER_STACK_MAX_KIB)))]
-    user_stack_max: u32,
+    #[command(flatten)]
+    sides: SidesArgs,
     /// Keep walked stacks only, not the bytes they were walked from: small, and no other program's
     /// memory is in the recording
     #[arg(long)]
@@ -73,21 +59,6 @@ pub(super) struct RecordArgs {
     /// Do not show stack boundaries ([IRQ], [NMI], …) as frames
     #[arg(long)]
     no_stack_markers: bool,
-}
-
-impl RecordArgs {
-    fn sides(&self) -> Sides {
-        let most = self.user_stack_max * 1024;
-        Sides {
-            kernel: !self.no_kernel,
-            user_budget: if self.no_user {
-                0
-            } else {
-                FIRST_BUDGET.min(most)
-            },
-            user_budget_max: most,
-        }
-    }
 }
 
 /// Where everything goes.
@@ -129,9 +100,9 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let Outputs { recording, exports } = Outputs::open(&args.output, args.force)?;
     let (path, file) = (recording.path(), recording.file()?);
     let out = recording.file()?;
-    let sides = args.sides();
+    let sides = args.sides.sides();
     let options = RecorderOptions {
-        title: title(&args.target),
+        title: args.target.title("record"),
         sides,
         bounds: args.time.bounds()?,
         idle: args.sampling.idle,
@@ -218,24 +189,6 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     }
     complain(&format!("wrote    {}", written.join(", ")));
     Ok(exit)
-}
-
-/// What was sampled, in the words of the command line.
-fn title(target: &TargetArgs) -> String {
-    let list = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-    if !target.pid.is_empty() {
-        format!("stackwalk record -p {}", list(&target.pid))
-    } else if !target.tid.is_empty() {
-        format!("stackwalk record -t {}", list(&target.tid))
-    } else if target.command.is_empty() {
-        "stackwalk record -a".to_owned()
-    } else {
-        let words = target.command.iter().map(|word| word.to_string_lossy());
-        format!(
-            "stackwalk record -- {}",
-            words.collect::<Vec<_>>().join(" ")
-        )
-    }
 }
 
 /// The same of the user side.

@@ -157,6 +157,7 @@ impl Recorder {
             filtered_waits: self.walker.waits.filtered(),
             lost_waits: self.walker.waits.lost(),
             slow_disk: sink.samples_dropped,
+            slow_view: 0,
         }
     }
 

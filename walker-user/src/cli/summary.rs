@@ -34,11 +34,13 @@ pub(super) struct Dropped {
     pub(super) lost_waits: u64,
     /// Samples that the disk was too slow for.
     pub(super) slow_disk: u64,
+    /// Samples that naming and showing were too slow for.
+    pub(super) slow_view: u64,
 }
 
 impl Dropped {
     const fn all(&self) -> u64 {
-        self.malformed + self.filtered_waits + self.lost_waits + self.slow_disk
+        self.malformed + self.filtered_waits + self.lost_waits + self.slow_disk + self.slow_view
     }
 }
 
@@ -62,6 +64,7 @@ pub(super) fn totals(counters: &Counters, dropped: &Dropped) -> Totals {
             ("unreadable record", dropped.malformed),
             ("waits whose end was not seen", dropped.lost_waits),
             ("disk too slow", dropped.slow_disk),
+            ("live view too slow", dropped.slow_view),
         ]),
         filtered: missing(&[
             ("of other tasks", counters.filtered_target),

@@ -162,7 +162,10 @@ impl Intake {
 /// If a thread cannot be started.
 pub fn start(subject: Subject) -> io::Result<(Intake, Arc<Live>)> {
     let now = SystemTime::now();
-    let began_ms = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let began_ms = now
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis() as u64;
     let stream = Stream::new();
     let live = Arc::new(Live {
         changed: stream.subscribe(),
@@ -329,7 +332,9 @@ impl Hub {
             let key = (sample.place, sample.event, sample.stop.number());
             let stack = self.stack(&mut shown.store, key);
             let slot = sample.time_ns.saturating_sub(self.began_ns) / SLOT_NS;
-            shown.store.add(slot as u32, sample.cpu, stack, sample.weight);
+            shown
+                .store
+                .add(slot as u32, sample.cpu, stack, sample.weight);
         }
         drop(shown);
         for request in batch.requests {
@@ -376,7 +381,10 @@ impl Hub {
             Some(process) => {
                 self.expect_names(process.pid, &raw, key);
                 let profile = &mut store.profile;
-                (process, self.names.frames(profile, &self.heard, process.pid, &raw))
+                (
+                    process,
+                    self.names.frames(profile, &self.heard, process.pid, &raw),
+                )
             }
             None => {
                 let process = Process {
@@ -392,7 +400,10 @@ impl Hub {
             pid: process.pid,
             event: event as usize,
             frames,
-            stop: StopReason::NAMES.get(usize::from(stop)).copied().unwrap_or("unknown"),
+            stop: StopReason::NAMES
+                .get(usize::from(stop))
+                .copied()
+                .unwrap_or("unknown"),
             complete: StopReason::completes(stop),
         });
         self.keys.insert(key, stack);
@@ -434,7 +445,11 @@ impl Hub {
     fn named(&mut self, named: Named) {
         let mut keys = FxHashSet::default();
         for address in named.names.keys() {
-            keys.extend(self.waiting.remove(&(named.holder, *address)).unwrap_or_default());
+            keys.extend(
+                self.waiting
+                    .remove(&(named.holder, *address))
+                    .unwrap_or_default(),
+            );
         }
         let names = self.names.user.entry(named.holder).or_default();
         names.extend(named.names);

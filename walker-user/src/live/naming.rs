@@ -58,9 +58,7 @@ pub(super) fn start(
                 let addresses = &request.addresses;
                 let names = match &request.source {
                     Source::Object(object) => symbols.object(object, addresses),
-                    Source::Nowhere(name, reason) => {
-                        symbols.without_file(name, addresses, *reason)
-                    }
+                    Source::Nowhere(name, reason) => symbols.without_file(name, addresses, *reason),
                     Source::Jit(map) => symbols.jit_file(map.as_ref(), addresses),
                 };
                 let holder = request.holder;

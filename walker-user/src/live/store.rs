@@ -268,7 +268,10 @@ impl Store {
             let frames = match full {
                 true => vec![next.profile.note(FORGOTTEN)],
                 false => { old.frames.iter() }
-                    .map(|id| next.profile.take_over(&self.profile, self.profile.frame(*id)))
+                    .map(|id| {
+                        next.profile
+                            .take_over(&self.profile, self.profile.frame(*id))
+                    })
                     .collect(),
             };
             let comm = match full {

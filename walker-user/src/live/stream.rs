@@ -141,7 +141,10 @@ mod tests {
     #[test]
     fn clients_go_on_from_their_place() {
         let stream = with(3);
-        assert_eq!(stream.after(place(1, 1)), Next::Delta(place(1, 2), "2".into()));
+        assert_eq!(
+            stream.after(place(1, 1)),
+            Next::Delta(place(1, 2), "2".into())
+        );
         assert_eq!(stream.after(place(1, 3)), Next::Nothing);
         assert_eq!(stream.after(Place::default()), Next::MakeSnapshot);
         // Of another run, or of none.
@@ -153,7 +156,10 @@ mod tests {
     fn who_falls_behind_gets_a_snapshot_that_others_share() {
         let mut stream = with(MAX_DELTAS as u64 + 5);
         assert_eq!(stream.after(place(1, 2)), Next::MakeSnapshot);
-        assert_eq!(stream.after(place(1, 5)), Next::Delta(place(1, 6), "6".into()));
+        assert_eq!(
+            stream.after(place(1, 5)),
+            Next::Delta(place(1, 6), "6".into())
+        );
         let (at, text) = stream.keep("all".to_owned());
         assert_eq!(at, place(1, MAX_DELTAS as u64 + 5));
         assert_eq!(stream.after(place(1, 2)), Next::Snapshot(at, text));
@@ -172,7 +178,10 @@ mod tests {
         stream.keep("old".to_owned());
         stream.push(place(2, 1), "new".to_owned());
         assert_eq!(stream.after(place(1, 2)), Next::MakeSnapshot);
-        assert_eq!(stream.after(place(2, 0)), Next::Delta(place(2, 1), "new".into()));
+        assert_eq!(
+            stream.after(place(2, 0)),
+            Next::Delta(place(2, 1), "new".into())
+        );
     }
 
     #[test]

@@ -209,7 +209,13 @@ fn added(store: &Store, labels: Vec<[u64; 8]>, from: Sent, to: Sent) -> Added<'_
         frames: frames
             .iter()
             .map(|frame| {
-                let numbers = [frame.label, frame.module, frame.file, frame.line, frame.object];
+                let numbers = [
+                    frame.label,
+                    frame.module,
+                    frame.file,
+                    frame.line,
+                    frame.object,
+                ];
                 let numbers = numbers.into_iter().map(u64::from);
                 let address = Some(frame.address).filter(|_| store.tells_addresses());
                 numbers.chain(address).collect()
@@ -231,7 +237,8 @@ fn added(store: &Store, labels: Vec<[u64; 8]>, from: Sent, to: Sent) -> Added<'_
 
 fn flat<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<u64> {
     let numbers = |row: &Row| {
-        let [slot, cpu, stack, samples] = [row.slot, row.cpu, row.stack, row.samples].map(u64::from);
+        let [slot, cpu, stack, samples] =
+            [row.slot, row.cpu, row.stack, row.samples].map(u64::from);
         [slot, cpu, stack, samples, row.weight]
     };
     rows.into_iter().flat_map(numbers).collect()

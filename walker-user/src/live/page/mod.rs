@@ -3,7 +3,7 @@
 //! Those of the recorded page that it shares are in `output/html`.
 
 /// The name and the text of each file.
-pub const FILES: &[(&str, &str)] = &[
+pub(super) const FILES: &[(&str, &str)] = &[
     ("index.html", include_str!("index.html")),
     ("live.css", include_str!("live.css")),
     ("page.css", include_str!("../../output/html/page.css")),

@@ -144,7 +144,10 @@ impl Access {
                 return Some((StatusCode::FORBIDDEN, "other sites may not ask"));
             }
         }
-        if uri.path_and_query().is_some_and(|uri| uri.as_str().len() > MAX_URI) {
+        if uri
+            .path_and_query()
+            .is_some_and(|uri| uri.as_str().len() > MAX_URI)
+        {
             return Some((StatusCode::URI_TOO_LONG, "the address is too long"));
         }
         if !self.has_room() {
@@ -242,7 +245,11 @@ mod tests {
             ("/", ("cookie", "stackwalk-7718=secret")),
             ("/", ("authorization", "Basic secret")),
         ] {
-            assert_eq!(refused(&access, uri, &[host, header]), Some(401), "{uri} {header:?}");
+            assert_eq!(
+                refused(&access, uri, &[host, header]),
+                Some(401),
+                "{uri} {header:?}"
+            );
         }
     }
 
@@ -262,7 +269,11 @@ mod tests {
             "[::1]:7717",
             "",
         ] {
-            assert_eq!(refused(&access, uri, &[("host", host)]), Some(403), "{host}");
+            assert_eq!(
+                refused(&access, uri, &[("host", host)]),
+                Some(403),
+                "{host}"
+            );
         }
         assert_eq!(refused(&access, uri, &[]), Some(403));
     }
@@ -274,7 +285,12 @@ mod tests {
         let uri = "/?token=secret";
         let with = |origin| refused(&access, uri, &[host, ("origin", origin)]);
         assert_eq!(with("http://[::1]:7717"), None);
-        for origin in ["http://evil.example", "null", "https://[::1]:7717", "http://[::1]:1"] {
+        for origin in [
+            "http://evil.example",
+            "null",
+            "https://[::1]:7717",
+            "http://[::1]:1",
+        ] {
             assert_eq!(with(origin), Some(403), "{origin}");
         }
     }

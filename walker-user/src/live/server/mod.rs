@@ -7,13 +7,7 @@ mod assets;
 mod download;
 mod guard;
 
-use std::{
-    io,
-    net::TcpListener,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{io, net::TcpListener, sync::Arc, thread, time::Duration};
 
 use axum::{
     Json, Router,
@@ -197,7 +191,10 @@ async fn profile(
         );
     }
     let Ok(_client) = Arc::clone(&shared.clients).try_acquire_owned() else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many clients wait already");
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many clients wait already",
+        );
     };
     let from = shared.live.slot();
     tokio::time::sleep(Duration::from_secs(seconds)).await;

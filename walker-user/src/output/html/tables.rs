@@ -209,11 +209,11 @@ impl Tables {
             "labelClass",
             labels.iter().map(|label| label.class_and_kind().0),
         );
-        columns.push("labelKind", labels.iter().map(|label| label.class_and_kind().1));
         columns.push(
-            "labelGroup",
-            labels.iter().map(LabelRow::group),
+            "labelKind",
+            labels.iter().map(|label| label.class_and_kind().1),
         );
+        columns.push("labelGroup", labels.iter().map(LabelRow::group));
         columns.push("labelFlags", labels.iter().map(LabelRow::flags));
         columns.push("labelShade", shades);
         columns.push("labelRank", ranks);

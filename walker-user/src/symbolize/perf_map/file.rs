@@ -57,6 +57,15 @@ pub struct PerfMapFile {
 }
 
 impl PerfMapFile {
+    /// Another handle of the same file.
+    ///
+    /// # Errors
+    /// If there can be no more open files.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let file = self.file.try_clone()?;
+        Ok(Self { file })
+    }
+
     /// Opens the perf map of a process that still exists.
     ///
     /// # Errors
