@@ -290,10 +290,11 @@ mod tests {
             filtered_waits: 3,
             lost_waits: 4,
             slow_disk: 6,
+            slow_view: 6,
         };
         let totals = totals(&counters, &dropped);
         let sum = |missing: &[Missing]| missing.iter().map(|entry| entry.samples).sum::<u64>();
-        assert_eq!(totals.delivered, 45);
+        assert_eq!(totals.delivered, 39);
         assert_eq!(
             totals.delivered + sum(&totals.lost) + sum(&totals.filtered),
             totals.taken

@@ -533,18 +533,19 @@ impl Live {
     /// The samples of a window.
     #[must_use]
     pub fn window(&self, window: Window) -> Profile {
-        self.shown().store.window(window)
+        self.shown().store.window(window).0
     }
 
-    /// A profile in the form that the outputs for other tools want; its samples are not told one by
-    /// one.
+    /// The samples of a window in the form that the outputs for other tools want, which are not told
+    /// one by one.
     #[must_use]
-    pub fn timeline(&self, profile: Profile) -> Timeline {
+    pub fn timeline(&self, window: Window) -> Timeline {
+        let (profile, from) = self.shown().store.window(window);
         Timeline {
             profile,
             points: Vec::new(),
             uses: Vec::new(),
-            began: Some(self.began),
+            began: self.began.checked_add(Duration::from_nanos(u64::from(from) * SLOT_NS)),
         }
     }
 

@@ -11,6 +11,8 @@ use std::{
     thread,
 };
 
+use rustc_hash::FxHashMap;
+
 use crate::{
     resolve::Holder,
     symbolize::{CodeSymbol, Object, Reason, UserSymbols, perf_map::PerfMapFile, service},
@@ -45,6 +47,47 @@ pub(super) struct Named {
     pub(super) names: HashMap<u64, Arc<CodeSymbol>>,
 }
 
+/// Requests that wait, those of one piece of code as one.
+#[derive(Debug, Default)]
+struct Waiting(FxHashMap<Holder, (Source, Vec<u64>)>);
+
+impl Waiting {
+    fn add(&mut self, request: Request) {
+        let entry = self.0.entry(request.holder);
+        let (source, addresses) = entry.or_insert_with(|| (Source::Jit(None), Vec::new()));
+        *source = request.source;
+        addresses.extend(request.addresses);
+    }
+
+    /// Waits for a request; `false` if none can come.
+    fn fill(&mut self, requests: &Receiver<Request>) -> bool {
+        let Ok(request) = requests.recv() else {
+            return false;
+        };
+        self.add(request);
+        self.take_more(requests);
+        true
+    }
+
+    fn take_more(&mut self, requests: &Receiver<Request>) {
+        while let Ok(request) = requests.try_recv() {
+            self.add(request);
+        }
+    }
+
+    /// The smallest file first: a large one takes seconds, and most names are in small ones.
+    fn next(&mut self) -> Option<(Holder, Source, Vec<u64>)> {
+        let size = |source: &Source| match source {
+            Source::Object(object) => object.file.metadata().map_or(0, |metadata| metadata.len()),
+            Source::Nowhere(..) | Source::Jit(_) => 0,
+        };
+        let smallest = self.0.iter().min_by_key(|(_, (source, _))| size(source));
+        let holder = *smallest?.0;
+        let (source, addresses) = self.0.remove(&holder)?;
+        Some((holder, source, addresses))
+    }
+}
+
 /// Starts the thread. It ends when no more requests can come, or nobody wants the answers.
 pub(super) fn start(
     answer: impl Fn(Named) -> bool + Send + 'static,
@@ -54,16 +97,20 @@ pub(super) fn start(
     thread::Builder::new()
         .name("names".to_owned())
         .spawn(move || {
-            for request in requests {
-                let addresses = &request.addresses;
-                let names = match &request.source {
-                    Source::Object(object) => symbols.object(object, addresses),
-                    Source::Nowhere(name, reason) => symbols.without_file(name, addresses, *reason),
-                    Source::Jit(map) => symbols.jit_file(map.as_ref(), addresses),
-                };
-                let holder = request.holder;
-                if !answer(Named { holder, names }) {
-                    return;
+            let mut waiting = Waiting::default();
+            while waiting.fill(&requests) {
+                while let Some((holder, source, addresses)) = waiting.next() {
+                    let names = match &source {
+                        Source::Object(object) => symbols.object(object, &addresses),
+                        Source::Nowhere(name, reason) => {
+                            symbols.without_file(name, &addresses, *reason)
+                        }
+                        Source::Jit(map) => symbols.jit_file(map.as_ref(), &addresses),
+                    };
+                    if !answer(Named { holder, names }) {
+                        return;
+                    }
+                    waiting.take_more(&requests);
                 }
             }
         })?;

@@ -295,9 +295,9 @@ impl Store {
         next
     }
 
-    /// The samples of a window, with their stacks.
+    /// The samples of a window, with their stacks, and the slot in which it begins.
     #[must_use]
-    pub fn window(&self, window: Window) -> Profile {
+    pub fn window(&self, window: Window) -> (Profile, u32) {
         let mut profile = self.profile.clone();
         let (from, to) = match window {
             Window::Start => (0, self.slot.saturating_add(1)),
@@ -330,7 +330,7 @@ impl Store {
         profile.meta.totals.taken = samples;
         profile.meta.totals.delivered = samples;
         profile.retain_stacks(|stack| stack.samples > 0);
-        profile
+        (profile, from)
     }
 }
 

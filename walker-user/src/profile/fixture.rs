@@ -225,13 +225,27 @@ pub(crate) fn any_timeline() -> impl Strategy<Value = Timeline> {
         for (number, point) in (1..).zip(&mut points) {
             point.number = number;
         }
-        Timeline {
+        let mut timeline = Timeline {
             profile,
             points,
             uses: Vec::new(),
             began: None,
-        }
+        };
+        weigh(&mut timeline);
+        timeline
     })
+}
+
+/// Gives the stacks the sums of their samples.
+pub(crate) fn weigh(timeline: &mut Timeline) {
+    let mut sums = vec![(0, 0); timeline.profile.stacks().len()];
+    for point in &timeline.points {
+        let (samples, weight) = &mut sums[point.stack as usize];
+        (*samples, *weight) = (*samples + 1, *weight + point.weight);
+    }
+    for (stack, (samples, weight)) in sums.into_iter().enumerate() {
+        timeline.profile.weigh(stack, samples, weight);
+    }
 }
 
 /// Any small profile, with any names.

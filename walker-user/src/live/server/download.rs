@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{
     live::{Window, hub::Live},
     output::{folded, html, pprof, svg},
-    profile::Profile,
+    profile::timeline::Timeline,
 };
 
 /// What is asked for; see `docs/live-protocol.md`.
@@ -40,8 +40,9 @@ impl Wanted {
         self.markers != Some(0)
     }
 
-    fn profile(&self, live: &Live) -> Profile {
-        live.window(self.window())
+    /// What is seen of that.
+    fn seen(&self, live: &Live) -> Timeline {
+        live.timeline(self.window())
     }
 }
 
@@ -58,7 +59,8 @@ pub(super) fn content_type(format: &str) -> Option<&'static str> {
 
 /// The file.
 pub(super) fn make(live: &Live, format: &str, wanted: &Wanted) -> io::Result<Vec<u8>> {
-    let profile = wanted.profile(live);
+    let seen = wanted.seen(live);
+    let profile = &seen.profile;
     let markers = wanted.markers();
     let mut out = Vec::new();
     match format {
@@ -67,14 +69,14 @@ pub(super) fn make(live: &Live, format: &str, wanted: &Wanted) -> io::Result<Vec
                 markers,
                 ..svg::Options::default()
             };
-            svg::write(&profile, &options, &mut out)?;
+            svg::write(profile, &options, &mut out)?;
         }
-        "folded" => folded::write(&profile, &folded::Options { markers }, &mut out)?,
+        "folded" => folded::write(profile, &folded::Options { markers }, &mut out)?,
         "pb.gz" => {
             let options = pprof::Options { markers };
-            pprof::write(&live.timeline(profile), &options, &mut out)?;
+            pprof::write(&seen, &options, &mut out)?;
         }
-        _ => html::write(&live.timeline(profile), &html::Options::default(), &mut out)?,
+        _ => html::write(&seen, &html::Options::default(), &mut out)?,
     }
     Ok(out)
 }

@@ -91,16 +91,11 @@ impl<'a> Builder<'a> {
 
     fn build(mut self, timeline: &'a Timeline, markers: bool) -> message::Profile {
         let profile = self.profile;
-        let mut sums = vec![(0_u64, 0_u64); profile.stacks().len()];
-        for point in &timeline.points {
-            let (samples, weight) = &mut sums[point.stack as usize];
-            *samples += 1;
-            *weight = weight.saturating_add(point.weight);
-        }
         self.describe(timeline);
         let period = self.message.period;
         let types = self.message.sample_type.len();
-        for (stack, (samples, weight)) in profile.stacks().iter().zip(sums) {
+        for stack in profile.stacks() {
+            let (samples, weight) = (stack.samples, stack.weight);
             if samples == 0 {
                 continue;
             }

@@ -116,6 +116,7 @@ fn time_waited_is_in_nanoseconds() {
     for point in &mut timeline.points {
         point.weight = 1_000;
     }
+    fixture::weigh(&mut timeline);
     let profile = written(&timeline);
     let time = profile.sample_type[1];
     assert_eq!(string(&profile, time.kind), "off-cpu");
