@@ -545,7 +545,9 @@ impl Live {
             profile,
             points: Vec::new(),
             uses: Vec::new(),
-            began: self.began.checked_add(Duration::from_nanos(u64::from(from) * SLOT_NS)),
+            began: self
+                .began
+                .checked_add(Duration::from_nanos(u64::from(from) * SLOT_NS)),
         }
     }
 

@@ -98,7 +98,10 @@ fn old_rows_are_forgotten_but_not_their_sums() {
     store.flush(KEPT_SLOTS + 4);
     assert_eq!((store.rows.len(), store.first_slot), (0, 4));
     assert_eq!(last(&store, 1000), []);
-    assert_eq!(leaves(&store.window(Window::Start).0), [("old".to_owned(), 1)]);
+    assert_eq!(
+        leaves(&store.window(Window::Start).0),
+        [("old".to_owned(), 1)]
+    );
 }
 
 #[test]
@@ -115,7 +118,10 @@ fn what_moves_is_counted_once_wherever_it_is() {
     assert_eq!(flushed.moved, [(first, then), (then, end)]);
     assert_eq!(flushed.rows[0].stack, end);
     assert_eq!(last(&store, 10), [("end".to_owned(), 2)]);
-    assert_eq!(leaves(&store.window(Window::Start).0), [("end".to_owned(), 2)]);
+    assert_eq!(
+        leaves(&store.window(Window::Start).0),
+        [("end".to_owned(), 2)]
+    );
 }
 
 #[test]
@@ -135,11 +141,18 @@ fn addresses_of_the_kernel_are_not_kept() {
     let mut store = store();
     stack(&mut store, &["secret"]);
     let frames = store.profile.stacks()[0].frames.clone();
-    assert!(frames.iter().all(|id| store.profile.frame(*id).address == 0));
+    assert!(
+        frames
+            .iter()
+            .all(|id| store.profile.frame(*id).address == 0)
+    );
     let delta = encoder()
         .delta(&mut store, &Flushed::default(), &Health::default())
         .unwrap();
-    assert!(delta.contains("secret") && !delta.contains("18446744071562067969"), "{delta}");
+    assert!(
+        delta.contains("secret") && !delta.contains("18446744071562067969"),
+        "{delta}"
+    );
 
     let mut told = Store::new(Meta::default(), true);
     stack(&mut told, &["secret"]);
@@ -224,7 +237,11 @@ fn a_new_generation_keeps_what_matters() {
     for number in 0..MAX_STACKS + 10 {
         let stack = stack(&mut store, &["main", &format!("f{number}")]);
         // The first ones are old, but one of them is the heaviest of all.
-        let slot = if number < MAX_STACKS / 2 { 0 } else { KEPT_SLOTS };
+        let slot = if number < MAX_STACKS / 2 {
+            0
+        } else {
+            KEPT_SLOTS
+        };
         let samples = if number == 17 { 100 } else { 1 };
         for _ in 0..samples {
             store.add(slot, 0, stack, 1);
