@@ -25,6 +25,7 @@ mod helper;
 mod hotplug;
 mod kernel;
 mod lifecycle;
+mod live_view;
 mod load;
 mod mistakes;
 mod odd_stacks;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         (processes::TESTS, Some(BUILDS)),
         (user::TESTS, Some(BUILDS)),
         (files::TESTS, Some(BUILDS)),
+        (live_view::TESTS_OF_PROGRAMS, Some(BUILDS)),
         (recordings::TESTS_OF_PROGRAMS, Some(BUILDS)),
         (containers::TESTS, Some(BUILDS)),
         (sides::TESTS, Some(BUILDS)),

@@ -101,7 +101,7 @@ fn thousands_of_forks_take_little_memory() {
     helper.go();
     assert_eq!(helper.line(), "done");
     helper.finish();
-    interrupt(&recording);
+    interrupt(&recording.child);
     let mut peak = 0;
     until("the recording ends", || {
         peak = peak.max(peak_memory(pid).unwrap_or(0));

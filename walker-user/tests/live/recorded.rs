@@ -87,13 +87,13 @@ pub(crate) fn finish(place: &Place, running: Running) -> Recorded {
 
 /// Ends a recording.
 pub(crate) fn stop(place: &Place, running: Running) -> Recorded {
-    interrupt(&running);
+    interrupt(&running.child);
     finish(place, running)
 }
 
-/// Asks a recording to end.
-pub(crate) fn interrupt(running: &Running) {
-    let pid = running.child.id().cast_signed();
+/// Asks stackwalk to end.
+pub(crate) fn interrupt(child: &Child) {
+    let pid = child.id().cast_signed();
     // SAFETY: the child has not been collected, so the ID is still its own.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
 }
