@@ -76,7 +76,7 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
         listener,
         access: Access::new(address, token),
     };
-    let ready = move |_: &_| {
+    let ready = move || {
         let mut out = io::stdout().lock();
         writeln!(out, "{url}").and_then(|()| out.flush())?;
         Ok(())

@@ -32,6 +32,9 @@ use crate::{
 /// Most samples that wait for a hub that is too slow.
 const MAX_WAITING: usize = 200_000;
 
+/// Says where to look.
+pub(super) type Announce = Box<dyn FnOnce() -> anyhow::Result<()>>;
+
 /// Who may look, and at what address.
 pub(super) struct Door {
     pub(super) listener: TcpListener,
@@ -57,7 +60,7 @@ pub(super) struct Feed {
     /// Samples that the hub was too slow for.
     dropped: u64,
     /// Called when there is something to look at.
-    ready: Option<Box<dyn FnOnce(&Arc<Live>) -> anyhow::Result<()>>>,
+    ready: Option<Announce>,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +76,7 @@ impl Feed {
         walker: Walker,
         (title, frequency, addresses): (String, u64, bool),
         door: Door,
-        ready: Box<dyn FnOnce(&Arc<Live>) -> anyhow::Result<()>>,
+        ready: Announce,
     ) -> Self {
         Self {
             walker,
@@ -191,7 +194,7 @@ impl Feed {
             return Ok(());
         };
         self.batch.counted = self.counted(session)?;
-        match intake.offer(std::mem::take(&mut self.batch)) {
+        match intake.offer(Box::new(std::mem::take(&mut self.batch))) {
             Ok(()) if self.walker.tree.is_nearly_full() => {
                 self.walker.tree.forget_nodes();
                 self.handed.nodes = 0;
@@ -199,7 +202,7 @@ impl Feed {
                 self.asked.clear();
             }
             Ok(()) => {}
-            Err(batch) => self.batch = batch,
+            Err(batch) => self.batch = *batch,
         }
         Ok(())
     }
@@ -256,7 +259,7 @@ impl Observer for Feed {
             server::start(door.listener, door.access, Arc::clone(live))
                 .context("cannot start the server")?;
             if let Some(ready) = self.ready.take() {
-                ready(live)?;
+                ready()?;
             }
         }
         Ok(())

@@ -71,7 +71,7 @@ Examples:
   sudo stackwalk record -a -d 5 --irq               interrupts, and whom they interrupted
   sudo stackwalk record -e page-faults -- ./program where memory is touched first")]
     Record(record::RecordArgs),
-    /// Show flame graphs that move while the machine runs, in a browser.
+    /// Sample, and stream what is seen to others while it goes on.
     #[command(after_help = "\
 The URL that it prints has a token that nobody can guess; nothing is answered without it.
 docs/live-protocol.md describes what it streams.

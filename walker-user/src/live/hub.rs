@@ -9,7 +9,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -102,7 +102,7 @@ pub struct Batch {
 
 #[derive(Debug)]
 enum Message {
-    Batch(Batch),
+    Batch(Box<Batch>),
     Named(Named),
 }
 
@@ -144,13 +144,13 @@ impl Intake {
     ///
     /// # Errors
     /// With the batch.
-    pub fn offer(&self, batch: Batch) -> Result<(), Batch> {
+    pub fn offer(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
         match self.0.try_send(Message::Batch(batch)) {
             Ok(()) => Ok(()),
-            Err(error) => match error {
-                std::sync::mpsc::TrySendError::Full(Message::Batch(batch))
-                | std::sync::mpsc::TrySendError::Disconnected(Message::Batch(batch)) => Err(batch),
-                _ => Err(Batch::default()),
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => match message
+            {
+                Message::Batch(batch) => Err(batch),
+                Message::Named(_) => Ok(()),
             },
         }
     }
@@ -171,7 +171,8 @@ pub fn start(subject: Subject) -> io::Result<(Intake, Arc<Live>)> {
         changed: stream.subscribe(),
         began: now,
         shown: Mutex::new(Shown {
-            store: Store::new(subject.meta, subject.addresses),
+            // The time tells this run from others: a client may have been there before.
+            store: Store::new(subject.meta, subject.addresses, began_ms),
             encoder: Encoder::new(Heading {
                 began_ms,
                 cpus: subject.cpus,
@@ -287,7 +288,7 @@ impl Hub {
         loop {
             let wait = due.saturating_duration_since(Instant::now());
             match self.messages.recv_timeout(wait) {
-                Ok(Message::Batch(batch)) => self.batch(batch),
+                Ok(Message::Batch(batch)) => self.batch(*batch),
                 Ok(Message::Named(named)) => self.named(named),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}

@@ -64,7 +64,7 @@ fn served() -> Served {
         }],
         ..Batch::default()
     };
-    intake.offer(batch).unwrap();
+    intake.offer(Box::new(batch)).unwrap();
     let served = Served {
         address,
         intake,
@@ -94,7 +94,7 @@ impl Served {
             },
             ..Batch::default()
         };
-        self.intake.offer(batch).unwrap();
+        self.intake.offer(Box::new(batch)).unwrap();
     }
 
     fn connect(&self, path: &str, headers: &str) -> BufReader<TcpStream> {

@@ -107,9 +107,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Nothing is known. Without `addresses`, no address of the kernel is kept.
+    /// Nothing is known. Without `addresses`, no address of the kernel is kept. No other run may have
+    /// the same generation.
     #[must_use]
-    pub fn new(meta: Meta, addresses: bool) -> Self {
+    pub fn new(meta: Meta, addresses: bool, generation: u64) -> Self {
         Self {
             profile: Profile::new(meta),
             tables: Tables::new(addresses),
@@ -119,7 +120,7 @@ impl Store {
             rows: VecDeque::new(),
             fresh: FxHashMap::default(),
             moved: Vec::new(),
-            generation: 1,
+            generation,
             slot: 0,
             first_slot: 0,
             addresses,
@@ -250,8 +251,8 @@ impl Store {
     /// start, up to half of what there may be. The others' sums are kept, but not their frames.
     #[must_use]
     pub(super) fn next_generation(&self) -> Self {
-        let mut next = Self::new(self.profile.meta.clone(), self.addresses);
-        next.generation = self.generation + 1;
+        let meta = self.profile.meta.clone();
+        let mut next = Self::new(meta, self.addresses, self.generation + 1);
         (next.slot, next.first_slot) = (self.slot, self.first_slot);
         let mut in_rows = vec![false; self.sums.len()];
         for row in &self.rows {

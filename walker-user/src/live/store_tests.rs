@@ -17,7 +17,7 @@ use crate::{
 const SECOND: u32 = (1_000_000_000 / SLOT_NS) as u32;
 
 fn store() -> Store {
-    Store::new(Meta::default(), false)
+    Store::new(Meta::default(), false, 1)
 }
 
 fn encoder() -> Encoder {
@@ -154,7 +154,7 @@ fn addresses_of_the_kernel_are_not_kept() {
         "{delta}"
     );
 
-    let mut told = Store::new(Meta::default(), true);
+    let mut told = Store::new(Meta::default(), true, 1);
     stack(&mut told, &["secret"]);
     let delta = encoder()
         .delta(&mut told, &Flushed::default(), &Health::default())

@@ -9,7 +9,10 @@ use super::{
     health::Health,
     store::{Flushed, Row, SLOT_NS, Store},
 };
-use crate::{output::html::tables::groups, profile::Unit};
+use crate::{
+    output::html::tables::{changes, groups},
+    profile::Unit,
+};
 
 /// How much of each table was sent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,7 +63,9 @@ struct Snapshot<'a> {
     slot_ns: u64,
     began_ms: u64,
     groups: Vec<(&'static str, [Vec<String>; 2])>,
+    changes: [Vec<String>; 2],
     kinds: Vec<&'static str>,
+    interrupts: Vec<bool>,
     cpus: &'a [u32],
     slot: u32,
     first_slot: u32,
@@ -162,7 +167,9 @@ impl Encoder {
             slot_ns: SLOT_NS,
             began_ms: self.heading.began_ms,
             groups: groups(),
+            changes: changes(),
             kinds: StackKind::ALL.map(StackKind::name).to_vec(),
+            interrupts: StackKind::ALL.map(is_of_interrupts).to_vec(),
             cpus: &self.heading.cpus,
             slot: store.slot,
             first_slot: store.first_slot,
@@ -242,4 +249,9 @@ fn flat<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<u64> {
         [slot, cpu, stack, samples, row.weight]
     };
     rows.into_iter().flat_map(numbers).collect()
+}
+
+/// Whether interrupts or exceptions run on a kind of stack.
+const fn is_of_interrupts(kind: StackKind) -> bool {
+    kind.is_exception() || matches!(kind, StackKind::Irq | StackKind::SoftIrq)
 }

@@ -5,6 +5,5 @@
 /// The name and the text of each file.
 pub(super) const FILES: &[(&str, &str)] = &[
     ("index.html", include_str!("index.html")),
-    ("live.css", include_str!("live.css")),
     ("page.css", include_str!("../../output/html/page.css")),
 ];

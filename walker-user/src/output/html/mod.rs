@@ -43,7 +43,7 @@ impl Default for Options {
 }
 
 /// The modules of the script, each after those that it imports.
-const MODULES: [(&str, &str); 13] = [
+pub(crate) const MODULES: [(&str, &str); 14] = [
     ("text.js", include_str!("js/text.js")),
     ("model.js", include_str!("js/model.js")),
     ("tree.js", include_str!("js/tree.js")),
@@ -57,6 +57,7 @@ const MODULES: [(&str, &str); 13] = [
     ("inspector.js", include_str!("js/inspector.js")),
     ("app.js", include_str!("js/app.js")),
     ("keys.js", include_str!("js/keys.js")),
+    ("page.js", include_str!("js/page.js")),
 ];
 
 /// Writes `timeline` as a page.

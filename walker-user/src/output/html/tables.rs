@@ -7,7 +7,7 @@
 use rustc_hash::FxHashMap;
 use walker_common::StackKind;
 
-use super::super::palette::{Group, SHADES, shade_of};
+use super::super::palette::{CHANGES, Group, SHADES, change_fill, shade_of};
 use super::super::stands_for;
 use super::columns::Columns;
 use super::shown;
@@ -270,4 +270,10 @@ pub(crate) fn groups() -> Vec<(&'static str, [Vec<String>; 2])> {
     let shades = |group: Group, dark| (0..SHADES).map(|shade| group.shade(dark, shade)).collect();
     let group = |group: Group| (group.name(), [shades(group, false), shades(group, true)]);
     Group::ALL.map(group).to_vec()
+}
+
+/// The colours of changes in the light and in the dark theme, from what shrank to what grew.
+pub(crate) fn changes() -> [Vec<String>; 2] {
+    let fills = |dark| (0..CHANGES).map(|level| change_fill(dark, level)).collect();
+    [fills(false), fills(true)]
 }

@@ -30,10 +30,18 @@ export class App {
     this.colours = new Colours(model.facts.groups);
     this.search = new Search(model);
     this.painter = new Painter(find('canvas'), model, this.colours);
-    this.strip = new Strip(find('strip'), model, this.colours, range => this.setRange(range));
+    this.strip = this.makeStrip();
     this.inspector = new Inspector(find('inspector'), model, node => this.choose(this.boxOf(node), true));
     this.pending = false;
-    this.shape();
+  }
+
+  makeStrip() {
+    return new Strip(find('strip'), this.model, this.colours, range => this.setRange(range));
+  }
+
+  // What the painter needs to know besides the boxes.
+  look() {
+    return {};
   }
 
   // From the options to the tree; from the samples to its weights; to boxes. Each keeps what is
@@ -134,6 +142,17 @@ export class App {
   setRange(range) {
     this.range = range;
     this.weigh();
+  }
+
+  // A key that is for the strip of time; returns whether it was.
+  onStripKey(event) {
+    const steps = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!this.model.facts.timed) return false;
+    if (steps && event.shiftKey) this.strip.extend(steps);
+    else if (steps) this.strip.move(steps);
+    else if (event.key === 'Escape' || event.key === 'Home') this.strip.choose(null);
+    else return false;
+    return true;
   }
 
   setSearch(text, regex) {
@@ -275,6 +294,7 @@ export class App {
       hovered: this.hovered,
       hits: this.search.hits,
       before: this.matches.before,
+      ...this.look(),
     });
     if (this.model.facts.timed) this.strip.draw();
     this.showNote(small);

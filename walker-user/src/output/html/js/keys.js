@@ -1,19 +1,16 @@
-// The start of the page, and all that a user does: keys, pointer, controls. Every function can be
-// reached by keyboard alone.
+// All that a user does with the graph and the search: keys and pointer. Every function can be reached
+// by keyboard alone.
 
-import { App, find } from './app.js';
-import { load } from './model.js';
+import { find } from './app.js';
 import { ROW } from './painter.js';
-import { duration, grouped } from './text.js';
 
-const KEYS = [
+// What all pages have, for the list of keys.
+export const GRAPH_KEYS = [
   ['↑ ↓ ← →', 'select the frame above, below, left or right'],
   ['Enter', 'zoom in on the selected frame'],
   ['Backspace, Escape', 'zoom out to the frame below'],
   ['+ −', 'zoom in or out by half; Ctrl and the wheel do the same'],
   ['Home', 'reset zoom'],
-  ['Shift + ← →', 'select a range of time, or change its end'],
-  ['← → in the strip of time', 'move the range; Escape: the whole recording'],
   ['/ or Ctrl-F', 'search; Enter: go to the first match; Escape: clear'],
   ['n N', 'next and previous match'],
   ['?', 'these keys'],
@@ -59,7 +56,7 @@ function match(app, step) {
 
 function onGraphKey(app, event) {
   const arrow = event.key.startsWith('Arrow');
-  if (arrow && event.shiftKey) return onStripKey(app, event);
+  if (arrow && event.shiftKey) return app.onStripKey(event);
   if (arrow) app.choose(neighbour(app, event.key), true);
   else if (event.key === 'Enter') app.zoomBox(app.chosen);
   else if (event.key === 'Backspace' || event.key === 'Escape') app.zoomOut();
@@ -71,23 +68,13 @@ function onGraphKey(app, event) {
   return true;
 }
 
-function onStripKey(app, event) {
-  const steps = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (!app.model.facts.timed) return false;
-  if (steps && event.shiftKey) app.strip.extend(steps);
-  else if (steps) app.strip.move(steps);
-  else if (event.key === 'Escape' || event.key === 'Home') app.strip.choose(null);
-  else return false;
-  return true;
-}
-
-function listenToKeys(app) {
+export function listenToKeys(app) {
   const handled = handler => event => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (handler(app, event)) event.preventDefault();
   };
   find('canvas').addEventListener('keydown', handled(onGraphKey));
-  find('strip').addEventListener('keydown', handled(onStripKey));
+  find('strip').addEventListener('keydown', handled((app, event) => app.onStripKey(event)));
   find('strip').addEventListener('focus', () => app.changed());
   find('strip').addEventListener('blur', () => app.changed());
   window.addEventListener('keydown', event => {
@@ -125,7 +112,7 @@ function boxAt(app, x, y) {
   return boxes.at(from + x / canvas.clientWidth * (to - from), depth);
 }
 
-function listenToPointer(app) {
+export function listenToPointer(app) {
   const canvas = find('canvas');
   let drag = null;
   canvas.addEventListener('pointerdown', event => {
@@ -169,15 +156,14 @@ function listenToPointer(app) {
   new ResizeObserver(() => app.changed()).observe(find('scroll'));
 }
 
-function listenToControls(app) {
+// The controls that all pages have.
+export function listenToControls(app) {
   const change = (id, changed) => find(id).addEventListener('change', event => changed(event.target));
-  change('order', control => app.setOrder(control.value));
-  change('root', control => app.setRoot(control.value));
-  change('thread', control => app.setThread(+control.value));
   change('processes', control => app.setOption('processes', control.value));
   for (const id of ['markers', 'inlined', 'kernel', 'user']) {
     change(id, control => app.setOption(id, control.checked));
   }
+  change('root', control => app.setRoot(control.value));
   change('lanes', control => {
     app.strip.lanes = control.checked;
     app.changed();
@@ -186,7 +172,6 @@ function listenToControls(app) {
   find('search').addEventListener('input', search);
   change('regex', search);
   find('reset').addEventListener('click', () => app.zoomBox(0));
-  find('all').addEventListener('click', () => app.strip.choose(null));
   find('help').addEventListener('click', () => find('keys').showModal());
   const recolour = () => {
     app.colours.read();
@@ -200,52 +185,12 @@ function listenToControls(app) {
   app.colours.system.addEventListener('change', recolour);
 }
 
-// What the page says once: the beginning, merged samples, the threads, the keys.
-function fillIn({ facts, texts, points }) {
-  if (facts.began_ms !== null) {
-    const began = new Date(facts.began_ms).toISOString();
-    find('began').textContent = `, began ${began.slice(0, 10)} ${began.slice(11, 19)} UTC`;
-  }
-  if (facts.merged) {
-    const apart = facts.merged.threads ? 'stack, thread and CPU' : 'stack, whatever its thread and CPU,';
-    find('merged').hidden = false;
-    find('merged').textContent = `${grouped(facts.merged.samples)} samples are too many to be shown one by one: `
-      + `those of the same ${apart} are merged in slots of ${duration(facts.merged.slot_ns)}.`;
-  }
-  if (!facts.timed) find('when').hidden = true;
-  const apart = facts.timed && (!facts.merged || facts.merged.threads);
-  const weight = new Float64Array(facts.threads.length);
-  if (apart) points.weight.forEach((more, point) => { weight[points.thread[point]] += more; });
-  const threads = apart ? facts.threads.map(([id, name], index) => ({ id, name, index })) : [];
-  threads.sort((a, b) => weight[b.index] - weight[a.index]);
-  find('thread').append(new Option('all', '-1'));
-  for (const { id, name, index } of threads) find('thread').append(new Option(`${texts[name]} ${id}`, index));
-  find('thread').disabled = !apart;
-  for (const [keys, what] of KEYS) {
+// Fills in the list of keys.
+export function tellKeys(keys) {
+  for (const [key, what] of keys) {
     const [term, meaning] = [document.createElement('dt'), document.createElement('dd')];
-    term.textContent = keys;
+    term.textContent = key;
     meaning.textContent = what;
     find('keys').querySelector('dl').append(term, meaning);
   }
 }
-
-async function start() {
-  const model = await load(find('data').textContent);
-  fillIn(model);
-  const app = new App(model);
-  // What is visible of this page to a console, and to tests.
-  globalThis.stackwalk = app;
-  listenToKeys(app);
-  listenToPointer(app);
-  listenToControls(app);
-  app.scrollToRoot();
-  app.draw();
-  performance.mark('painted');
-}
-
-start().catch(error => {
-  find('failure').hidden = false;
-  find('failure').textContent = `This page cannot be shown (${error.message}). `
-    + 'It needs a browser of 2023 or later, and the whole file: write it again, or try another browser.';
-  throw error;
-});

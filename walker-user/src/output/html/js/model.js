@@ -102,6 +102,8 @@ export async function load(base64) {
     heads: { event: c.headEvent, comm: c.headComm, process: c.headProcess },
     // Of a node below the root, the step is a head; of any other, a frame.
     nodes: { count: parent.length, parent, step: c.nodeStep },
+    // Which kinds of stacks are those of interrupts: nothing asks for a recording's.
+    interrupts: [],
     stacks: { count: c.stackNode.length, node: c.stackNode, stop: c.stackStop, group: leafGroups(c, parent) },
     points: {
       count: time.length,

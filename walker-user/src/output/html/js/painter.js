@@ -29,7 +29,7 @@ export class Painter {
 
   // Draws a scene: `boxes` of `tree` between `view`, from `top` pixels below the highest row of
   // `rows`; with the root on top or at the bottom, `chosen` and `hovered` outlined, and what does
-  // not match `search` faint. Returns how many frames were too narrow to be told apart.
+  // not match `search` faint; `fill` gives the colour of a node, if that is not by its kind. Returns how many frames were too narrow to be told apart.
   draw(scene) {
     const { context, width, height } = sized(this.canvas);
     context.fillStyle = this.colours.paper;
@@ -92,7 +92,8 @@ export class Painter {
     const { context, colours } = this;
     const filled = room > 3 ? room - 1 : room;
     context.globalAlpha = faint * (flags & RELIABLE ? flags & INLINED ? 0.55 : 1 : 0.35);
-    context.fillStyle = colours.fill(labels.group[label], labels.shade[label]);
+    const { fill } = this.scene;
+    context.fillStyle = fill ? fill(boxes.node[box]) : colours.fill(labels.group[label], labels.shade[label]);
     context.fillRect(x, y, filled, ROW - 1);
     if (!(flags & RELIABLE) && filled > 6) {
       context.globalAlpha = faint;
@@ -144,7 +145,7 @@ export class Painter {
     context.globalAlpha = hits && !hit ? 0.4 : 1;
     context.fillStyle = hit ? colours.found : colours.small;
     context.fillRect(left, y, width, ROW - 1);
-    if (hits) return;
+    if (hits || this.scene.fill) return;
     context.globalAlpha = 0.6;
     context.fillStyle = colours.fill(group, 0);
     context.fillRect(left, y, width, ROW - 1);

@@ -4,6 +4,10 @@
 
 import { CLASS, FIRST_MARKER, INLINED, RELIABLE, TASK } from './model.js';
 
+// The entries of interrupts, and what leads to softirqs at their end: on the stack of whoever was
+// interrupted. profile/handlers.rs says where the names are from.
+const ENTRY = /^(asm_|_*sysvec_|_*(common|spurious)_interrupt|(__)?irq_exit(_rcu)?$|invoke_softirq|do_softirq|call_on_stack)/;
+
 // Up to here the children of a node are looked through one by one.
 const FEW = 24;
 
@@ -69,51 +73,88 @@ class Nodes {
 }
 
 export class Tree {
-  // `options` has `markers`, `inlined`, `kernel`, `user` (whether they are shown), and `processes`
-  // ('name', 'id' or 'none').
+  // `options` has `markers`, `inlined`, `kernel`, `user` (whether they are shown), `processes`
+  // ('name', 'id' or 'none'), and `apart` (whether interrupts stand under roots of their own instead
+  // of on whoever they interrupted).
   constructor(model, options) {
-    const { nodes, frames, labels, heads } = model;
-    const tree = new Nodes(nodes.count + 64);
-    const shownAs = new Int32Array(nodes.count);
-    const kind = new Uint8Array(nodes.count);
-    const inDoubt = new Uint8Array(nodes.count);
-    for (let node = 0; node < nodes.count; node++) {
-      const parent = nodes.parent[node], step = nodes.step[node];
-      if (parent < 0) {
-        let at = 0;
-        if (heads.event[step] > 0) at = tree.child(at, heads.event[step] - 1);
-        if (options.processes === 'name') at = tree.child(at, heads.comm[step]);
-        if (options.processes === 'id') at = tree.child(at, heads.process[step]);
-        shownAs[node] = at;
-        kind[node] = TASK;
-        continue;
-      }
-      let label = frames.label[step];
-      const of = labels.class[label], flags = labels.flags[label];
-      kind[node] = of === CLASS.KERNEL ? labels.kind[label] : of === CLASS.NOTE ? kind[parent] : TASK;
-      let at = shownAs[parent];
-      const hidden = (of === CLASS.USER && !options.user) || (of === CLASS.KERNEL && !options.kernel)
-        || (flags & INLINED && !options.inlined);
-      const doubtful = !(flags & RELIABLE);
-      inDoubt[node] = doubtful && (!hidden || inDoubt[parent]) ? 1 : 0;
-      if (!hidden && !(doubtful && inDoubt[parent])) {
-        if (doubtful) label = labels.collapsed[label];
-        if (options.markers && of === CLASS.KERNEL && kind[node] !== kind[parent]) {
-          at = tree.child(at, FIRST_MARKER + kind[node]);
-        }
-        at = tree.child(at, label);
-      }
-      shownAs[node] = at;
-    }
     this.model = model;
-    this.size = tree.size;
-    this.parent = tree.parent;
-    this.label = tree.label;
-    this.depth = tree.depth;
+    this.options = options;
+    this.nodes = new Nodes(model.nodes.count + 64);
     // The node of the tree that a node of the data, or a stack, is shown as.
-    this.shownAs = shownAs;
-    this.leaf = model.stacks.node.map(node => shownAs[node]);
+    this.shownAs = [];
+    this.leaf = [];
+    // Of each node of the data: its kind of stack, and whether what is shown last is in doubt.
+    this.kinds = [];
+    this.inDoubt = [];
+    this.grow();
+  }
+
+  // Takes in the nodes and stacks that the model has got since.
+  grow() {
+    const { model: { nodes, stacks }, shownAs, leaf } = this;
+    for (let node = shownAs.length; node < nodes.count; node++) this.take(node);
+    for (let stack = leaf.length; stack < stacks.count; stack++) leaf.push(shownAs[stacks.node[stack]]);
+    const { size, parent, label, depth } = this.nodes;
+    Object.assign(this, { size, parent, label, depth });
     this.sortChildren();
+  }
+
+  take(node) {
+    const { model, options, nodes: tree, shownAs, kinds, inDoubt } = this;
+    const { nodes, frames, labels, heads } = model;
+    const parent = nodes.parent[node], step = nodes.step[node];
+    if (parent < 0) {
+      let at = 0;
+      if (heads.event[step] > 0) at = tree.child(at, heads.event[step] - 1);
+      if (options.processes === 'name') at = tree.child(at, heads.comm[step]);
+      if (options.processes === 'id') at = tree.child(at, heads.process[step]);
+      shownAs[node] = at;
+      kinds[node] = TASK;
+      inDoubt[node] = 0;
+      return;
+    }
+    const label = frames.label[step];
+    const of = labels.class[label];
+    kinds[node] = of === CLASS.KERNEL ? labels.kind[label] : of === CLASS.NOTE ? kinds[parent] : TASK;
+    let at = shownAs[parent];
+    const changes = of === CLASS.KERNEL && kinds[node] !== kinds[parent];
+    if (changes && options.apart && model.interrupts[kinds[node]]) {
+      at = tree.child(0, FIRST_MARKER + kinds[node]);
+      for (const entry of this.entries(parent)) at = this.show(at, frames.label[nodes.step[entry]], false);
+    } else if (changes && options.markers && !this.hides(label)) {
+      at = tree.child(at, FIRST_MARKER + kinds[node]);
+    }
+    const doubtful = !(labels.flags[label] & RELIABLE);
+    shownAs[node] = this.show(at, label, inDoubt[parent] === 1);
+    inDoubt[node] = doubtful && (!this.hides(label) || inDoubt[parent]) ? 1 : 0;
+  }
+
+  // The frames up to a node that are the entry of an interrupt, from the outermost on.
+  entries(node) {
+    const { model: { nodes, frames, labels, texts } } = this;
+    const found = [];
+    for (; nodes.parent[node] >= 0; node = nodes.parent[node]) {
+      const label = frames.label[nodes.step[node]];
+      if (labels.class[label] !== CLASS.KERNEL || !ENTRY.test(texts[labels.name[label]])) break;
+      found.push(node);
+    }
+    return found.reverse();
+  }
+
+  hides(label) {
+    const { options, model: { labels } } = this;
+    const of = labels.class[label];
+    return (of === CLASS.USER && !options.user) || (of === CLASS.KERNEL && !options.kernel)
+      || ((labels.flags[label] & INLINED) !== 0 && !options.inlined);
+  }
+
+  // The node for a frame on another, which is that itself if the frame is hidden, or in doubt as
+  // the one before.
+  show(at, label, inDoubt) {
+    const { labels } = this.model;
+    const doubtful = !(labels.flags[label] & RELIABLE);
+    if (this.hides(label) || (doubtful && inDoubt)) return at;
+    return this.nodes.child(at, doubtful ? labels.collapsed[label] : label);
   }
 
   // Puts the children of `node` at `children[first[node]..first[node + 1]]`, by name.
@@ -143,11 +184,21 @@ export class Tree {
       ofStack[points.stack[point]] += points.weight[point];
       samples += points.samples[point];
     }
+    this.sum(ofStack, samples, selection);
+  }
+
+  // Weighs the nodes by the weights of stacks, which are of so many samples.
+  sum(ofStack, samples, selection = []) {
+    Object.assign(this, { selection, samples, ofStack, ...this.sums(ofStack) });
+  }
+
+  // What each node weighs itself, and with all that stands on it.
+  sums(ofStack) {
     const own = new Float64Array(this.size);
-    for (let stack = 0; stack < stacks.count; stack++) own[this.leaf[stack]] += ofStack[stack];
+    for (let stack = 0; stack < this.leaf.length; stack++) own[this.leaf[stack]] += ofStack[stack];
     const total = own.slice();
     for (let node = this.size - 1; node > 0; node--) total[this.parent[node]] += total[node];
-    Object.assign(this, { selection, samples, ofStack, own, total });
+    return { own, total };
   }
 
   // The labels from below the root to a node.
