@@ -1,8 +1,8 @@
 //! Flame graphs that move while the machine runs: named samples of the last minutes and sums since
 //! the start, kept in bounded memory, and streamed to a page.
 //!
-//! Samples come in walked ([`hub`]); names are found beside the capture ([`naming`]). What is kept is
-//! the business of [`store`], what is sent that of [`wire`] and [`stream`], who gets it that of
+//! Samples come in walked ([`hub`]); names are found beside the capture (`naming`). What is kept is
+//! the business of `store`, what is sent that of `wire` and `stream`, who gets it that of
 //! [`server`]. `docs/live-protocol.md` is for those who write a client. Nothing here takes samples.
 
 pub mod health;

@@ -2,7 +2,7 @@
 //! time, and the sums since the start.
 //!
 //! Stacks and what they refer to only get more within a generation. When they get too many the store
-//! begins anew with those that matter. How they are sent is [`wire`](super::wire)'s business.
+//! begins anew with those that matter. How they are sent is `wire`'s business.
 
 use std::{collections::VecDeque, time::Duration};
 
