@@ -1,7 +1,7 @@
 //! The HTTP side of the live view: the page, the stream, profiles and downloads.
 //!
 //! On a thread and an event loop of its own, so that whatever clients do never holds the capture up.
-//! Who may ask is `guard`'s business; what is answered comes from [`Live`](super::hub::Live).
+//! Who may ask is `guard`'s business; what is answered comes from [`Live`].
 
 mod assets;
 mod download;
