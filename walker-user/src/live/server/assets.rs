@@ -6,11 +6,11 @@ use axum::{
 };
 
 use super::refuse;
-use crate::live::page::FILES;
+use crate::live::page::file;
 
 /// The answer to a request for a file of the page.
 pub(super) fn asset(name: &str) -> Response {
-    let Some((_, text)) = FILES.iter().find(|(file, _)| *file == name) else {
+    let Some(text) = file(name) else {
         return refuse(StatusCode::NOT_FOUND, "there is nothing here");
     };
     let kind = match name.rsplit('.').next() {
@@ -18,5 +18,5 @@ pub(super) fn asset(name: &str) -> Response {
         Some("css") => "text/css; charset=utf-8",
         _ => "text/html; charset=utf-8",
     };
-    ([(header::CONTENT_TYPE, kind)], *text).into_response()
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

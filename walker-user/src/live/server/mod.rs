@@ -38,6 +38,8 @@ const MAX_CLIENTS: usize = 128;
 const MAX_WORK: usize = 2;
 /// After so long a client that takes nothing is gone.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// After so long a client should connect again.
+const RETRY: Duration = Duration::from_secs(1);
 /// The longest profile.
 const MAX_SECONDS: u64 = 300;
 
@@ -165,6 +167,7 @@ fn events(reader: Reader) -> impl Stream<Item = Result<Event, std::convert::Infa
                 let event = Event::default()
                     .event(if snapshot { "snapshot" } else { "delta" })
                     .id(format!("{}-{}", place.generation, place.seq))
+                    .retry(RETRY)
                     .data(&*text);
                 return Some((Ok(event), reader));
             }

@@ -42,6 +42,9 @@ impl Default for Options {
     }
 }
 
+/// The style of the page.
+pub(crate) const STYLE: &str = include_str!("page.css");
+
 /// The modules of the script, each after those that it imports.
 pub(crate) const MODULES: [(&str, &str); 14] = [
     ("text.js", include_str!("js/text.js")),
@@ -70,7 +73,7 @@ pub(crate) const MODULES: [(&str, &str); 14] = [
 /// If `out` cannot be written to.
 pub fn write(timeline: &Timeline, options: &Options, out: &mut impl Write) -> io::Result<()> {
     let profile = &timeline.profile;
-    let (script, style) = (script(), include_str!("page.css"));
+    let (script, style) = (script(), STYLE);
     let policy = format!(
         "default-src 'none'; script-src '{}'; style-src '{}'; base-uri 'none'; \
          form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'",

@@ -64,18 +64,23 @@ export class App {
     this.boxes = this.order === 'time' ? chart(tree) : this.graph;
     this.deepest = this.graph.deepest;
     this.hovered = -1;
-    this.view = [0, this.boxes.width || 1];
-    this.chosen = 0;
-    if (kept) {
-      const zoomed = this.boxes.of(tree.resolve(kept.zoomed));
-      if (zoomed > 0) this.view = [this.boxes.x0[zoomed], this.boxes.x1[zoomed]];
-      this.chosen = Math.max(this.boxes.of(tree.resolve(kept.chosen)), 0);
-    }
+    this.restore(kept);
     this.matches = null;
     this.refine();
     this.showSelection();
     this.showLegend();
     this.changed();
+  }
+
+  // The view and the selected frame of what was kept.
+  restore(kept) {
+    const { tree, boxes } = this;
+    this.view = [0, boxes.width || 1];
+    this.chosen = 0;
+    if (!kept) return;
+    const zoomed = boxes.of(tree.resolve(kept.zoomed));
+    if (zoomed > 0) this.view = [boxes.x0[zoomed], boxes.x1[zoomed]];
+    this.chosen = Math.max(boxes.of(tree.resolve(kept.chosen)), 0);
   }
 
   kept() {

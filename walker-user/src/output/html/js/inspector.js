@@ -18,11 +18,15 @@ export class Inspector {
     Object.assign(this, { panel, model, go });
   }
 
+  say(text) {
+    this.panel.replaceChildren(element('p', 'quiet', text));
+  }
+
   // Shows `node` of `tree`. `boxes` are those of the tree as a flame graph, whatever is drawn.
   show(tree, boxes, node) {
     const { model, panel } = this;
     if (node < 0 || boxes.count === 0) {
-      panel.replaceChildren(element('p', 'quiet', 'No samples here.'));
+      this.say('No samples here.');
       return;
     }
     const { unit, labels } = model;

@@ -105,7 +105,7 @@ export function listenToKeys(app) {
 }
 
 // The box at a place on the canvas, or -1.
-function boxAt(app, x, y) {
+export function boxAt(app, x, y) {
   const { boxes, view: [from, to], painter: { canvas } } = app;
   const row = Math.floor((y + find('scroll').scrollTop) / ROW);
   const depth = app.icicle ? row : app.rows - 1 - row;

@@ -29,7 +29,8 @@ export class Painter {
 
   // Draws a scene: `boxes` of `tree` between `view`, from `top` pixels below the highest row of
   // `rows`; with the root on top or at the bottom, `chosen` and `hovered` outlined, and what does
-  // not match `search` faint; `fill` gives the colour of a node, if that is not by its kind. Returns how many frames were too narrow to be told apart.
+  // not match `search` faint; `fill` gives the colour of a node, if that is not by its kind. Returns
+  // how many frames were too narrow to be told apart.
   draw(scene) {
     const { context, width, height } = sized(this.canvas);
     context.fillStyle = this.colours.paper;

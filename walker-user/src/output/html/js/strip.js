@@ -15,7 +15,11 @@ export class Strip {
     this.lanes = false;
     this.thread = -1;
     this.range = null;
+    // The time that is shown, in nanoseconds.
+    this.origin = 0;
     this.length = model.facts.length_ns;
+    // The slot in which a drag began.
+    this.dragged = null;
     // Where a range that is made by keys begins, and its other end.
     this.anchor = null;
     this.cursor = 0;
@@ -24,24 +28,27 @@ export class Strip {
 
   listen() {
     const { canvas } = this;
-    let start = null;
     canvas.addEventListener('pointerdown', event => {
       if (event.button !== 0) return;
       canvas.setPointerCapture(event.pointerId);
-      start = this.slotAt(event.offsetX);
+      this.dragged = this.slotAt(event.offsetX);
     });
     canvas.addEventListener('pointermove', event => {
-      if (start !== null) this.show(start, this.slotAt(event.offsetX));
+      if (this.dragged !== null) this.show(this.dragged, this.slotAt(event.offsetX));
     });
     canvas.addEventListener('pointerup', event => {
-      if (start === null) return;
-      const end = this.slotAt(event.offsetX);
-      // A click, rather than a drag, takes the selection away.
-      if (end === start) this.choose(null);
+      if (this.dragged === null) return;
+      const start = this.dragged, end = this.slotAt(event.offsetX);
+      this.dragged = null;
+      if (end === start) this.clicked();
       else this.show(start, end);
-      start = null;
     });
-    canvas.addEventListener('pointercancel', () => { start = null; });
+    canvas.addEventListener('pointercancel', () => { this.dragged = null; });
+  }
+
+  // A click, rather than a drag, takes the selection away.
+  clicked() {
+    this.choose(null);
   }
 
   get slots() {
@@ -55,7 +62,7 @@ export class Strip {
 
   // When a slot begins, in whole nanoseconds.
   timeOf(slot) {
-    return Math.round(slot / this.slots * this.length);
+    return Math.round(this.origin + slot / this.slots * this.length);
   }
 
   show(a, b) {
@@ -69,7 +76,7 @@ export class Strip {
     this.changed(range);
   }
 
-  // Moves the end of the range, or makes one, by so many hundredths of the recording.
+  // Moves the end of the range, or makes one, by so many hundredths of what is shown.
   extend(steps) {
     this.anchor ??= this.range ? this.range[0] : this.cursor;
     if (this.range) this.cursor = this.range[0] === this.anchor ? this.range[1] : this.range[0];
@@ -88,13 +95,13 @@ export class Strip {
       return;
     }
     const [from, to] = this.range;
-    const start = Math.min(this.bounded(from + by), this.length - (to - from));
+    const start = Math.min(this.bounded(from + by), this.origin + this.length - (to - from));
     this.choose([start, start + to - from]);
     this.anchor = start;
   }
 
   bounded(time) {
-    return Math.round(Math.min(Math.max(time, 0), this.length));
+    return Math.round(Math.min(Math.max(time, this.origin), this.origin + this.length));
   }
 
   // The lanes that are drawn: which CPU is in which, and how high they are.
@@ -123,12 +130,17 @@ export class Strip {
     return counts;
   }
 
+  // What the counts depend on.
+  keyOf(lanes) {
+    return [lanes.count, this.slots, this.thread].join();
+  }
+
   draw() {
     const lanes = this.layout();
     this.canvas.style.height = `${lanes.count * lanes.height + AXIS}px`;
     const { context, width } = sized(this.canvas);
     const slots = this.slots, groups = this.colours.groups.length;
-    const key = [lanes.count, slots, this.thread].join();
+    const key = this.keyOf(lanes);
     if (this.key !== key) [this.key, this.counts] = [key, this.counted(lanes)];
     const { colours, counts } = this;
     const bottom = lanes.count * lanes.height;
@@ -170,8 +182,8 @@ export class Strip {
     context.beginPath();
     context.moveTo(0, bottom + 0.5);
     context.lineTo(width, bottom + 0.5);
-    for (let time = 0; time < this.length; time += step) {
-      const x = Math.round(time / this.length * width) + 0.5;
+    for (let time = Math.max(Math.ceil(this.origin / step) * step, 0); time < this.origin + this.length; time += step) {
+      const x = Math.round((time - this.origin) / this.length * width) + 0.5;
       context.moveTo(x, bottom);
       context.lineTo(x, bottom + 5);
       if (x + 60 < width) context.fillText(time === 0 ? '0' : duration(time), x + 3, bottom + AXIS / 2 + 1);
@@ -179,14 +191,20 @@ export class Strip {
     context.stroke();
   }
 
+  // The range that stands out.
+  get marked() {
+    return this.range;
+  }
+
   drawRange(context, width, bottom) {
-    const x = time => time / this.length * width;
+    const x = time => (time - this.origin) / this.length * width;
+    const { marked } = this;
     context.fillStyle = this.colours.chosen;
-    if (!this.range) {
+    if (!marked) {
       if (document.activeElement === this.canvas) context.fillRect(x(this.cursor) - 1, 0, 2, bottom);
       return;
     }
-    const [from, to] = this.range.map(x);
+    const [from, to] = marked.map(x);
     context.fillRect(from - 1, 0, 2, bottom);
     context.fillRect(to - 1, 0, 2, bottom);
     context.fillStyle = this.colours.paper;
