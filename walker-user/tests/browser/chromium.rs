@@ -147,8 +147,12 @@ impl Page {
 
     /// Opens a file and waits until it was drawn for the first time.
     pub(crate) fn open(&mut self, file: &Path) {
+        self.open_url(&format!("file://{}", file.display()));
+    }
+
+    /// The same for any address.
+    pub(crate) fn open_url(&mut self, url: &str) {
         self.complaints.clear();
-        let url = format!("file://{}", file.display());
         self.call("Page.navigate", json!({ "url": url }));
         while self.message("load")["method"] != "Page.loadEventFired" {}
         self.evaluate(

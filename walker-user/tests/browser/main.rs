@@ -1,8 +1,9 @@
-//! Pages that `output::html` writes, in a real browser: what they show is compared with what the
+//! Pages that `output::html` writes, and that of `stackwalk live`, in a real browser: what they show is compared with what the
 //! profile says, and they are used with mouse and keyboard as people use them.
 //!
-//! Needs a headless Chromium (`chromium` of Debian). Without one every test is ignored, and says
-//! so. [`chromium`] drives it, [`recordings`] makes what is shown.
+//! Needs a headless Chromium (`chromium` of Debian), for the live page also root: its kernel functions
+//! are those of the running kernel. What cannot be tested is ignored, and says so. [`chromium`] drives it, [`recordings`] makes what is shown, and [`served`] what the page of
+//! `stackwalk live` is told.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,7 +13,9 @@
 mod chromium;
 mod hostile;
 mod large;
+mod live;
 mod recordings;
+mod served;
 mod usage;
 mod views;
 
@@ -64,25 +67,39 @@ fn opened(timeline: &Timeline) -> Page {
     page
 }
 
+/// What a test needs that is not there, if anything.
+fn missing(test: &str) -> Option<&'static str> {
+    // SAFETY: geteuid has no preconditions.
+    let root = unsafe { libc::geteuid() } == 0;
+    if chromium::program().is_none() {
+        return Some("needs chromium: install it");
+    }
+    // The names of the running kernel are those that the page is told.
+    (test.starts_with("live::") && !root).then_some("needs root, to see the kernel's symbols")
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let there = chromium::program().is_some();
-    if !there {
-        eprintln!("browser tests: all are ignored, because there is no chromium: install it");
-    }
-    let trials = [views::TESTS, usage::TESTS, hostile::TESTS, large::TESTS]
-        .into_iter()
-        .flatten()
-        .map(|&(name, test)| {
-            let name = name.trim_start_matches("browser::");
-            Trial::ignorable_test(name, move || {
-                if !there {
-                    return Ok(Completion::ignored_with("needs chromium"));
-                }
-                test();
-                Ok(Completion::Completed)
-            })
+    let trials = [
+        views::TESTS,
+        usage::TESTS,
+        hostile::TESTS,
+        large::TESTS,
+        live::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|&(name, test)| {
+        let name = name.trim_start_matches("browser::");
+        Trial::ignorable_test(name, move || {
+            if let Some(missing) = missing(name) {
+                eprintln!("{name} is ignored: {missing}");
+                return Ok(Completion::ignored_with(missing));
+            }
+            test();
+            Ok(Completion::Completed)
         })
-        .collect();
+    })
+    .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -6,7 +6,7 @@ import { Compared } from './compared.js';
 import { boxAt } from './keys.js';
 import { LiveStrip } from './live_strip.js';
 import { Place } from './place.js';
-import { duration, grouped, share, weighed } from './text.js';
+import { grouped, share, weighed } from './text.js';
 
 // How often what is read, rather than looked at, changes.
 const READABLE_MS = 1000;
@@ -297,15 +297,15 @@ export class LiveApp extends App {
     const [from, to] = this.span;
     const shown = [`${grouped(tree.samples)} samples`];
     if (model.unit !== 'samples') shown.push(weighed(tree.total[0], model.unit));
-    const time = slot => duration(slot * model.slotNs);
+    const time = slot => `${(slot * model.slotNs / 1e9).toFixed(2)} s`;
     const parts = [`${shown.join(', ')}, ${from === null ? 'since the start' : `${time(from)} to ${time(to)}`}`];
     if (this.compared) parts.push(`against ${this.before.map(time).join(' to ')}`);
     if (this.comparing && !this.compared) parts.push('there is no time before the start to compare with');
     if (this.outdated) parts.push('older than what is kept: the picture stays as it is');
     find('range').textContent = parts.join('; ');
     find('pause').textContent = this.paused ? 'go on' : 'pause';
-    const behind = (model.slot + 1 - this.end) * model.slotNs;
-    this.tell(this.paused ? `paused, ${duration(Math.floor(behind / 1e9) * 1e9)} behind` : 'live');
+    const behind = (model.slot + 1 - this.end) * model.slotNs / 1e9;
+    this.tell(this.paused ? `paused, ${Math.floor(behind)} s behind` : 'live');
   }
 
   // What state the page is in; what is wrong comes first.
