@@ -25,7 +25,10 @@ use crate::{
         target::Target,
     },
     kernel::image::KernelImage,
-    sys::process::{WaitingCommand, terminate},
+    sys::{
+        priority::Raised,
+        process::{WaitingCommand, terminate},
+    },
 };
 
 /// How often it is looked whether the target still runs.
@@ -189,6 +192,8 @@ impl Run {
             None => None,
         };
         observer.started()?;
+        // The command, and the threads that find names, have the priority they had.
+        let raised = Raised::new();
         let ended_itself = self
             .until_end(&mut signals, started, child.as_mut(), observer)
             .await?;
@@ -201,6 +206,7 @@ impl Run {
             .drain(|captured, record| observer.record(captured, record))
         {}
         observer.drained(&mut self.session)?;
+        drop(raised);
         let command = match child {
             Some(child) => end_command(child, ended_itself, &mut signals).await?,
             None => None,

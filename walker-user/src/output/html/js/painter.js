@@ -38,7 +38,7 @@ export class Painter {
     context.font = FONT;
     context.textBaseline = 'middle';
     this.character ||= context.measureText('M'.repeat(100)).width / 100;
-    Object.assign(this, { context, width, height, scene });
+    Object.assign(this, { context, width, height, scene, pixel: 1 / (devicePixelRatio || 1) });
     const { boxes, view: [from, to] } = scene;
     const { node, x0, x1, depth, end, count } = boxes;
     const scale = width / (to - from);
@@ -78,14 +78,20 @@ export class Painter {
     return icicle ? row : rows - 1 - row;
   }
 
+  // The edge between two pixels of the screen that is nearest.
+  snapped(x) {
+    return Math.round(x / this.pixel) * this.pixel;
+  }
+
   box(box, left, right) {
     const { boxes, tree, hits, view } = this.scene;
     const y = this.top(boxes.depth[box]);
     if (y < -ROW || y > this.height) return;
     const { labels } = this.model;
     const label = tree.label[boxes.node[box]];
-    const [x, end] = [Math.max(left, 0), Math.min(right, this.width)];
-    const room = end - x;
+    // On whole pixels: edges are sharp then, and drawn several times as fast.
+    const x = Math.max(this.snapped(left), 0), end = Math.min(this.snapped(right), this.width);
+    const room = Math.max(end - x, this.pixel);
     const flags = labels.flags[label];
     // So are those that the view is a part of: they lead to it.
     const leads = boxes.x1[box] - boxes.x0[box] > (view[1] - view[0]) * (1 + 1e-9) && left <= 0 && right >= this.width;
