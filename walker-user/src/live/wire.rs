@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     output::html::tables::{changes, groups},
-    profile::Unit,
+    profile::{Unit, handlers::is_of_interrupts},
 };
 
 /// How much of each table was sent.
@@ -249,9 +249,4 @@ fn flat<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Vec<u64> {
         [slot, cpu, stack, samples, row.weight]
     };
     rows.into_iter().flat_map(numbers).collect()
-}
-
-/// Whether interrupts or exceptions run on a kind of stack.
-const fn is_of_interrupts(kind: StackKind) -> bool {
-    kind.is_exception() || matches!(kind, StackKind::Irq | StackKind::SoftIrq)
 }

@@ -52,13 +52,19 @@ fn entry(name: &str) -> Option<&str> {
 /// The kind of a stack that interrupts and exceptions run on.
 fn interrupt_stack(class: FrameClass) -> Option<StackKind> {
     match class {
-        FrameClass::Kernel(kind)
-            if kind.is_exception() || matches!(kind, StackKind::Irq | StackKind::SoftIrq) =>
-        {
-            Some(kind)
-        }
+        FrameClass::Kernel(kind) if is_of_interrupts(kind) => Some(kind),
         _ => None,
     }
+}
+
+/// Whether interrupts or exceptions run on a kind of stack.
+pub(crate) const fn is_of_interrupts(kind: StackKind) -> bool {
+    kind.is_exception() || matches!(kind, StackKind::Irq | StackKind::SoftIrq)
+}
+
+/// Whether a function leads from what was interrupted to the stack of the interrupt.
+pub(super) fn leads_to_interrupts(name: &str) -> bool {
+    name.starts_with("asm_") || entry(name).is_some() || LEADS_TO_SOFTIRQS.contains(&plain(name))
 }
 
 /// Reads a stack from its root on.

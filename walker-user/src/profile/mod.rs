@@ -16,6 +16,7 @@ mod pair;
 mod strings;
 pub mod timeline;
 pub mod tree;
+pub mod view;
 
 use std::{borrow::Cow, time::Duration};
 
@@ -30,7 +31,7 @@ use tree::{CallTree, TreeBuilder};
 pub(crate) const NOT_UNWOUND: &str = "[not unwound]";
 
 /// A distinct stack of one process name, with its weight.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WeightedStack {
     /// The task's `comm`.
     pub comm: SymbolId,

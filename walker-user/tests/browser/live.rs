@@ -483,6 +483,12 @@ fn what_is_seen_can_be_downloaded() {
         lines(&text("stackwalk.setOption('markers', false);")),
         ["reader;app+0x1;vfs_read_[k] 10", "worker;work+0x1 10"]
     );
+    assert_eq!(
+        lines(&text(
+            "stackwalk.setOption('kernel', false); stackwalk.setOption('processes', 'none');"
+        )),
+        ["[all processes];app+0x1 10", "[all processes];work+0x1 10"]
+    );
 }
 
 fn every_live_control_is_reached_by_tab() {

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use crate::{
     live::{Window, hub::Live},
     output::{folded, html, pprof, svg},
-    profile::timeline::Timeline,
+    profile::{
+        timeline::Timeline,
+        view::{Processes, View},
+    },
 };
 
 /// What is asked for; see `docs/live-protocol.md`.
@@ -16,7 +19,12 @@ pub(super) struct Wanted {
     from: Option<u32>,
     to: Option<u32>,
     window: Option<String>,
+    kernel: Option<u8>,
+    user: Option<u8>,
+    inlined: Option<u8>,
     markers: Option<u8>,
+    apart: Option<u8>,
+    processes: Option<String>,
 }
 
 impl Wanted {
@@ -40,9 +48,15 @@ impl Wanted {
         self.markers != Some(0)
     }
 
-    /// What is seen of that.
-    fn seen(&self, live: &Live) -> Timeline {
-        live.timeline(self.window())
+    fn view(&self) -> View {
+        let processes = self.processes.as_deref().and_then(Processes::parse);
+        View {
+            kernel: self.kernel != Some(0),
+            user: self.user != Some(0),
+            inlined: self.inlined != Some(0),
+            apart: self.apart == Some(1),
+            processes: processes.unwrap_or_default(),
+        }
     }
 }
 
@@ -59,10 +73,18 @@ pub(super) fn content_type(format: &str) -> Option<&'static str> {
 
 /// The file.
 pub(super) fn make(live: &Live, format: &str, wanted: &Wanted) -> io::Result<Vec<u8>> {
-    let seen = wanted.seen(live);
+    let mut out = Vec::new();
+    let all = live.timeline(wanted.window());
+    if format == "html" {
+        // The page has the toggles itself.
+        return html::write(&all, &html::Options::default(), &mut out).map(|()| out);
+    }
+    let seen = Timeline {
+        profile: wanted.view().of(&all.profile),
+        ..all
+    };
     let profile = &seen.profile;
     let markers = wanted.markers();
-    let mut out = Vec::new();
     match format {
         "svg" => {
             let options = svg::Options {
@@ -72,11 +94,7 @@ pub(super) fn make(live: &Live, format: &str, wanted: &Wanted) -> io::Result<Vec
             svg::write(profile, &options, &mut out)?;
         }
         "folded" => folded::write(profile, &folded::Options { markers }, &mut out)?,
-        "pb.gz" => {
-            let options = pprof::Options { markers };
-            pprof::write(&seen, &options, &mut out)?;
-        }
-        _ => html::write(&seen, &html::Options::default(), &mut out)?,
+        _ => pprof::write(&seen, &pprof::Options { markers }, &mut out)?,
     }
     Ok(out)
 }
