@@ -17,6 +17,8 @@ const LATEST: usize = 8;
 const MAX_PROCESSES: usize = 100_000;
 /// Most notes that are told apart.
 const MAX_NOTES: usize = 10_000;
+/// What stands for all notes past that.
+const MORE_NOTES: &str = "[more notes]";
 
 /// A process by ID and name: a process that changed its name counts as two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,12 +98,15 @@ pub enum Place {
 #[derive(Debug, Default)]
 pub struct StackTree {
     processes: Vec<Process>,
+    /// The number of the first process that is not forgotten; likewise below.
+    first_process: u32,
     process_ids: FxHashMap<Process, u32>,
     nodes: Vec<(Place, RawFrame)>,
     /// How many nodes were forgotten: the number of the first that is not.
     first: u32,
     node_ids: FxHashMap<(Place, RawFrame), u32>,
     notes: Vec<String>,
+    first_note: u32,
     note_ids: FxHashMap<String, u32>,
     shortened: u64,
     /// The latest stack of each of a few processes, root first: the next one usually begins like
@@ -156,17 +161,21 @@ impl StackTree {
         }
     }
 
-    /// The number of a note. Past the bound all further ones share the last.
+    /// The number of a note. Past the bound all further ones share the last entry's place.
     fn note(&mut self, text: &str) -> u32 {
         if let Some(id) = self.note_ids.get(text) {
             return *id;
         }
-        if self.notes.len() >= MAX_NOTES {
-            return MAX_NOTES as u32 - 1;
+        if self.notes.len() > MAX_NOTES {
+            return self.first_note + MAX_NOTES as u32;
         }
-        let id = self.notes.len() as u32;
-        self.notes.push(text.to_owned());
-        self.note_ids.insert(text.to_owned(), id);
+        let id = self.first_note + self.notes.len() as u32;
+        let entry = match self.notes.len() == MAX_NOTES {
+            true => MORE_NOTES,
+            false => text,
+        };
+        self.notes.push(entry.to_owned());
+        self.note_ids.insert(entry.to_owned(), id);
         id
     }
 
@@ -176,9 +185,9 @@ impl StackTree {
         }
         // Past the bound all further processes share the last entry's place.
         if self.processes.len() > MAX_PROCESSES {
-            return MAX_PROCESSES as u32;
+            return self.first_process + MAX_PROCESSES as u32;
         }
-        let id = self.processes.len() as u32;
+        let id = self.first_process + self.processes.len() as u32;
         let entry = if self.processes.len() == MAX_PROCESSES {
             Process {
                 pid: 0,
@@ -218,6 +227,37 @@ impl StackTree {
         self.nodes.clear();
         self.node_ids.clear();
         self.latest = Default::default();
+    }
+
+    /// Forgets processes and notes, too. Their numbers are not given to others.
+    pub fn forget_all(&mut self) {
+        self.forget_nodes();
+        self.first_process += self.processes.len() as u32;
+        self.processes.clear();
+        self.process_ids.clear();
+        self.first_note += self.notes.len() as u32;
+        self.notes.clear();
+        self.note_ids.clear();
+    }
+
+    /// Whether there is little room for more of anything.
+    #[must_use]
+    pub fn has_little_room(&self) -> bool {
+        self.is_nearly_full()
+            || self.processes.len() >= MAX_PROCESSES / 4 * 3
+            || self.notes.len() >= MAX_NOTES / 4 * 3
+    }
+
+    /// The number of the first of [`StackTree::processes`].
+    #[must_use]
+    pub const fn first_process(&self) -> u32 {
+        self.first_process
+    }
+
+    /// The number of the first of [`StackTree::notes`].
+    #[must_use]
+    pub const fn first_note(&self) -> u32 {
+        self.first_note
     }
 
     /// Whether there is little room for more frames.
@@ -339,8 +379,26 @@ mod tests {
         for note in 0..MAX_NOTES + 10 {
             tree.noted(place, &note.to_string());
         }
-        assert_eq!(tree.notes().len(), MAX_NOTES);
-        assert_eq!(tree.nodes().len(), MAX_NOTES);
+        assert_eq!(tree.notes().len(), MAX_NOTES + 1);
+        assert_eq!(tree.nodes().len(), MAX_NOTES + 1);
+        // What is not known any more is not said to be another.
+        let noted = tree.noted(place, "one more");
+        assert_eq!(noted, Place::Node(MAX_NOTES as u32));
+        assert_eq!(tree.notes()[MAX_NOTES], MORE_NOTES);
+    }
+
+    #[test]
+    fn what_was_forgotten_is_not_taken_for_another() {
+        let mut tree = StackTree::default();
+        let before = tree.place(process(1), &[]);
+        tree.noted(before, "woken");
+        tree.forget_all();
+        assert!(tree.processes().is_empty() && tree.notes().is_empty());
+        assert_eq!((tree.first_process(), tree.first_note()), (1, 1));
+        let after = tree.place(process(2), &[]);
+        assert_eq!(after, Place::Process(1));
+        tree.noted(after, "another");
+        assert_eq!(tree.nodes(), [(after, RawFrame::Note(1))]);
     }
 
     proptest! {

@@ -32,6 +32,9 @@ use crate::{
 /// Most samples that wait for a hub that is too slow.
 const MAX_WAITING: usize = 200_000;
 
+/// Most addresses that names are kept of.
+const MAX_ASKED: usize = 500_000;
+
 /// Says where to look.
 pub(super) type Announce = Box<dyn FnOnce() -> anyhow::Result<()>>;
 
@@ -147,13 +150,18 @@ impl Feed {
         self.handed.notes = notes.len();
         let new = &tree.nodes()[self.handed.nodes..];
         batch.first_node = tree.first_node();
+        batch.first_process = tree.first_process();
+        batch.first_note = tree.first_note();
         batch.nodes.extend_from_slice(new);
         self.handed.nodes = tree.nodes().len();
 
         let mut wanted: HashMap<Holder, Vec<u64>> = HashMap::new();
         for (place, frame) in new {
             let pid = match place {
-                Place::Process(process) => processes[*process as usize].pid,
+                Place::Process(process) => process
+                    .checked_sub(tree.first_process())
+                    .and_then(|index| processes.get(index as usize))
+                    .map_or(0, |process| process.pid),
                 // What is kept below a frame that was forgotten is a note, which has no address.
                 Place::Node(node) => node
                     .checked_sub(tree.first_node())
@@ -195,11 +203,17 @@ impl Feed {
         };
         self.batch.counted = self.counted(session)?;
         match intake.offer(Box::new(std::mem::take(&mut self.batch))) {
-            Ok(()) if self.walker.tree.is_nearly_full() => {
-                self.walker.tree.forget_nodes();
-                self.handed.nodes = 0;
+            Ok(()) if self.walker.tree.has_little_room() => {
+                self.walker.tree.forget_all();
+                self.handed = Handed {
+                    objects: self.handed.objects,
+                    ..Handed::default()
+                };
                 self.pids.clear();
-                self.asked.clear();
+                if self.asked.len() > MAX_ASKED {
+                    self.asked.clear();
+                    self.batch.forget_names = true;
+                }
             }
             Ok(()) => {}
             Err(batch) => self.batch = *batch,

@@ -44,8 +44,8 @@ const FLUSH_EVERY: Duration = Duration::from_millis(150);
 /// How many batches may wait. If that many do, samples wait at the capture's side, and are dropped
 /// there, and counted, if they get too many.
 const WAITING: usize = 64;
-/// What stands for a stack whose frames are not known any more.
-const FORGOTTEN: &str = "[stack that was not kept]";
+/// What stands for frames and notes that are not known any more.
+const FORGOTTEN: &str = "[not kept]";
 
 /// A walked sample.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +84,12 @@ pub struct Counted {
 pub struct Batch {
     /// The number of the first frame that is not forgotten.
     pub first_node: u32,
+    /// The number of the first process that is not forgotten.
+    pub first_process: u32,
+    /// The number of the first note that is not forgotten.
+    pub first_note: u32,
+    /// Names are asked for anew, so those that are known are not needed.
+    pub forget_names: bool,
     /// New frames.
     pub nodes: Vec<(Place, RawFrame)>,
     /// New processes.
@@ -197,6 +203,8 @@ pub fn start(subject: Subject) -> io::Result<(Intake, Arc<Live>)> {
 #[derive(Debug, Default)]
 struct Heard {
     first_node: u32,
+    first_process: u32,
+    first_note: u32,
     nodes: Vec<(Place, RawFrame)>,
     processes: Vec<Process>,
     notes: Vec<String>,
@@ -204,6 +212,28 @@ struct Heard {
 }
 
 impl Heard {
+    /// Takes what a batch says in. Returns whether frames were forgotten.
+    fn take(&mut self, batch: &mut Batch) -> bool {
+        let forgotten = batch.first_node != self.first_node;
+        if forgotten {
+            self.first_node = batch.first_node;
+            self.nodes.clear();
+        }
+        if batch.first_process != self.first_process {
+            self.first_process = batch.first_process;
+            self.processes.clear();
+        }
+        if batch.first_note != self.first_note {
+            self.first_note = batch.first_note;
+            self.notes.clear();
+        }
+        self.nodes.append(&mut batch.nodes);
+        self.processes.append(&mut batch.processes);
+        self.notes.append(&mut batch.notes);
+        self.objects.append(&mut batch.objects);
+        forgotten
+    }
+
     /// The process of a stack; `frames` becomes its frames, root first.
     fn stack(&self, mut place: Place, frames: &mut Vec<RawFrame>) -> Option<Process> {
         frames.clear();
@@ -211,7 +241,8 @@ impl Heard {
             match place {
                 Place::Process(process) => {
                     frames.reverse();
-                    return self.processes.get(process as usize).copied();
+                    let index = process.checked_sub(self.first_process)?;
+                    return self.processes.get(index as usize).copied();
                 }
                 Place::Node(node) => {
                     let index = node.checked_sub(self.first_node)? as usize;
@@ -226,7 +257,9 @@ impl Heard {
 
 impl Referred for Heard {
     fn note(&self, note: u32) -> &str {
-        self.notes.get(note as usize).map_or("", String::as_str)
+        let index = note.checked_sub(self.first_note);
+        let text = index.and_then(|index| self.notes.get(index as usize));
+        text.map_or(FORGOTTEN, String::as_str)
     }
 
     fn object(&self, profile: &mut Profile, id: ObjectId) -> Option<ObjectIndex> {
@@ -302,18 +335,14 @@ impl Hub {
         }
     }
 
-    fn batch(&mut self, batch: Batch) {
-        if batch.first_node != self.heard.first_node {
-            self.heard.first_node = batch.first_node;
-            self.heard.nodes.clear();
-            self.keys.clear();
-            self.waiting.clear();
+    fn batch(&mut self, mut batch: Batch) {
+        if batch.forget_names {
             self.names = Names::default();
+            self.waiting.clear();
         }
-        self.heard.nodes.extend(batch.nodes);
-        self.heard.processes.extend(batch.processes);
-        self.heard.notes.extend(batch.notes);
-        self.heard.objects.extend(batch.objects);
+        if self.heard.take(&mut batch) {
+            self.forget_keys();
+        }
         self.counted = batch.counted;
         self.name_kernel(&batch.samples);
         let live = Arc::clone(&self.live);
@@ -343,6 +372,14 @@ impl Hub {
                 // Without the thread, names stay as they are.
                 let _sent = self.requests.send(request);
             }
+        }
+    }
+
+    /// The numbers of stacks mean something else now. Names are still waited for.
+    fn forget_keys(&mut self) {
+        self.keys.clear();
+        for keys in self.waiting.values_mut() {
+            keys.clear();
         }
     }
 
@@ -512,8 +549,7 @@ impl Hub {
             *encoder = encoder.next_generation();
             // Those who were told of the stacks before get a snapshot.
             flushed = Flushed::default();
-            self.keys.clear();
-            self.waiting.clear();
+            self.forget_keys();
         }
         let delta = encoder.delta(store, &flushed, health)?;
         let place = StreamPlace {

@@ -21,10 +21,14 @@ pub(super) const KEPT_SLOTS: u32 = 6_000;
 /// shorter time.
 const MAX_ROWS: usize = 1_500_000;
 /// Most nodes of all stacks, and most stacks, until the store begins anew.
-const MAX_NODES: usize = 400_000;
-const MAX_STACKS: usize = 100_000;
-/// What is left of stacks that were forgotten.
-const FORGOTTEN: &str = "[stacks seen before, and not kept]";
+const MAX_NODES: usize = 600_000;
+const MAX_STACKS: usize = 200_000;
+/// How many nodes are kept then.
+const KEPT_NODES: usize = 200_000;
+/// What stands for the frames of a stack that were not kept.
+const FORGOTTEN: &str = "[frames of few samples, not kept]";
+/// What stands for processes that were not kept.
+const OTHERS: &str = "[others]";
 
 /// Which samples are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +102,8 @@ pub struct Store {
     fresh: FxHashMap<(u32, u32, u32), Sum>,
     /// Moves since the last flush.
     moved: Vec<(u32, u32)>,
+    /// How many stacks there were when the generation began.
+    kept_stacks: usize,
     pub(super) generation: u64,
     /// The slot that the time has reached.
     pub(super) slot: u32,
@@ -120,6 +126,7 @@ impl Store {
             rows: VecDeque::new(),
             fresh: FxHashMap::default(),
             moved: Vec::new(),
+            kept_stacks: 0,
             generation,
             slot: 0,
             first_slot: 0,
@@ -244,56 +251,108 @@ impl Store {
 
     /// Whether the store should begin anew.
     pub(super) fn is_full(&self) -> bool {
-        self.nodes.list().len() > MAX_NODES || self.sums.len() > MAX_STACKS
+        let stacks = self.sums.len();
+        self.nodes.list().len() > MAX_NODES || stacks > MAX_STACKS.max(2 * self.kept_stacks)
     }
 
-    /// The store with the stacks that matter: those of the rows first, then the heaviest since the
-    /// start, up to half of what there may be. The others' sums are kept, but not their frames.
+    /// The store with the frames that matter, of the samples since the start and of the last minutes;
+    /// of the others it is said that they were not kept. All sums stay what they are.
     #[must_use]
     pub(super) fn next_generation(&self) -> Self {
         let meta = self.profile.meta.clone();
         let mut next = Self::new(meta, self.addresses, self.generation + 1);
         (next.slot, next.first_slot) = (self.slot, self.first_slot);
-        let mut in_rows = vec![false; self.sums.len()];
-        for row in &self.rows {
-            in_rows[row.stack as usize] = true;
-        }
-        let mut order: Vec<usize> = (0..self.sums.len())
-            .filter(|stack| self.sums[*stack].samples > 0)
-            .collect();
-        order.sort_unstable_by_key(|&stack| (!in_rows[stack], u64::MAX - self.sums[stack].weight));
+        let kept = self.kept(KEPT_NODES);
         let mut moved = vec![0; self.sums.len()];
-        for stack in order {
-            let old = &self.profile.stacks()[stack];
-            let full = next.nodes.list().len() > MAX_NODES / 2 || next.sums.len() > MAX_STACKS / 2;
-            let frames = match full {
-                true => vec![next.profile.note(FORGOTTEN)],
-                false => { old.frames.iter() }
-                    .map(|id| {
-                        next.profile
-                            .take_over(&self.profile, self.profile.frame(*id))
-                    })
-                    .collect(),
-            };
-            let comm = match full {
-                true => next.profile.intern("[others]"),
-                false => next.profile.intern(self.profile.text(old.comm)),
-            };
-            let id = next.intern(WeightedStack {
-                comm,
-                pid: old.pid.filter(|_| !full),
-                frames,
-                ..*old
-            });
-            let sum = self.sums[stack];
-            next.sums[id as usize].add(sum.samples, sum.weight);
-            moved[stack] = id;
+        for (stack, sum) in self.sums.iter().enumerate() {
+            if sum.samples > 0 {
+                let shortened = self.shortened(stack, &kept, &mut next.profile);
+                moved[stack] = next.intern(shortened);
+                next.sums[moved[stack] as usize].add(sum.samples, sum.weight);
+            }
         }
-        next.rows = self.rows.clone();
-        for row in &mut next.rows {
+        let mut rows: Vec<Row> = self.rows.iter().copied().collect();
+        for row in &mut rows {
             row.stack = moved[row.stack as usize];
         }
+        rows.sort_unstable_by_key(|row| (row.slot, row.cpu, row.stack));
+        rows.dedup_by(|more, row| {
+            let same = (more.slot, more.cpu, more.stack) == (row.slot, row.cpu, row.stack);
+            if same {
+                row.samples = row.samples.saturating_add(more.samples);
+                row.weight = row.weight.saturating_add(more.weight);
+            }
+            same
+        });
+        next.rows = rows.into();
+        next.kept_stacks = next.sums.len();
         next
+    }
+
+    /// Which nodes are kept, at most so many: those of the largest share of all samples since the
+    /// start and of those that are kept one by one. What a node that is kept stands on is kept.
+    fn kept(&self, most: usize) -> Vec<bool> {
+        let mut recent = vec![0u64; self.sums.len()];
+        for row in &self.rows {
+            recent[row.stack as usize] += u64::from(row.samples);
+        }
+        let all: u64 = self.sums.iter().map(|sum| sum.samples).sum();
+        let all_recent: u64 = recent.iter().sum();
+        let share = |part: u64, all: u64| part as f64 / all.max(1) as f64;
+        let mut shares = vec![0.0; self.nodes.list().len()];
+        for (stack, (sum, recent)) in self.sums.iter().zip(recent).enumerate() {
+            let (node, _) = self.stacks.list()[stack];
+            shares[node as usize] += share(sum.samples, all) + share(recent, all_recent);
+        }
+        for (node, (parent, _)) in self.nodes.list().iter().enumerate().rev() {
+            if *parent > 0 {
+                shares[*parent as usize - 1] += shares[node];
+            }
+        }
+        // Parents come first where shares are equal.
+        let mut order: Vec<u32> = (0..shares.len() as u32).collect();
+        order.sort_by(|a, b| shares[*b as usize].total_cmp(&shares[*a as usize]));
+        let mut kept = vec![false; shares.len()];
+        for node in order.into_iter().take(most) {
+            kept[node as usize] = true;
+        }
+        kept
+    }
+
+    /// A stack in `profile`, without the frames that are not kept.
+    fn shortened(&self, stack: usize, kept: &[bool], profile: &mut Profile) -> WeightedStack {
+        let old = &self.profile.stacks()[stack];
+        let (mut node, _) = self.stacks.list()[stack];
+        let mut cut = 0;
+        let has_process = loop {
+            if kept[node as usize] {
+                break true;
+            }
+            let (parent, _) = self.nodes.list()[node as usize];
+            match parent.checked_sub(1) {
+                Some(parent) => node = parent,
+                None => break false,
+            }
+            cut += 1;
+        };
+        let rest = &old.frames[..old.frames.len().saturating_sub(cut)];
+        let rest = rest.iter().map(|id| self.profile.frame(*id));
+        let mut frames: Vec<FrameId> = rest
+            .map(|frame| profile.take_over(&self.profile, frame))
+            .collect();
+        if cut > 0 || !has_process {
+            frames.push(profile.note(FORGOTTEN));
+        }
+        let comm = match has_process {
+            true => self.profile.text(old.comm),
+            false => OTHERS,
+        };
+        WeightedStack {
+            comm: profile.intern(comm),
+            pid: old.pid.filter(|_| has_process),
+            frames,
+            ..*old
+        }
     }
 
     /// The samples of a window, with their stacks, and the slot in which it begins.

@@ -235,7 +235,8 @@ fn a_new_generation_keeps_what_matters() {
     let mut store = store();
     let mut counted = 0;
     for number in 0..MAX_STACKS + 10 {
-        let stack = stack(&mut store, &["main", &format!("f{number}")]);
+        let functions = [format!("f{number}"), format!("g{number}")];
+        let stack = stack(&mut store, &["main", &functions[0], &functions[1]]);
         // The first ones are old, but one of them is the heaviest of all.
         let slot = if number < MAX_STACKS / 2 {
             0
@@ -259,7 +260,14 @@ fn a_new_generation_keeps_what_matters() {
     let all = next.window(Window::Start).0;
     assert_eq!(all.samples(), counted);
     let kept = leaves(&all);
-    assert!(kept.iter().any(|(name, _)| name == FORGOTTEN));
+    assert!(kept.contains(&("g17".to_owned(), 100)));
+    // What was cut off stands where it was, and is counted.
+    let cut = all.stacks().iter().find(|stack| {
+        let names = all.path(stack, false).map(|label| all.text(label.name));
+        names.eq(["program", "main", FORGOTTEN])
+    });
+    assert!(cut.unwrap().samples > 1000);
+    assert!(next.nodes.list().len() <= KEPT_NODES + 2);
     // The rows are those that were there, of the same functions.
     let [before, after] = [&store, &next].map(|store| store.window(Window::Slots(1, u32::MAX)).0);
     assert_eq!(before.samples(), after.samples());
