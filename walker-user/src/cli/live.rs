@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, ensure};
@@ -19,7 +20,11 @@ use super::{
     walker::Walker,
 };
 use crate::{
-    live::server::{Access, new_token},
+    live::{
+        hub::Live,
+        server::{Access, new_token},
+        tui::Screen,
+    },
     sys::regular_file,
 };
 
@@ -46,6 +51,9 @@ pub(super) struct LiveArgs {
     /// one each time
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Show the heaviest functions and the tree of calls in this terminal, too
+    #[arg(long, conflicts_with = "command")]
+    tui: bool,
     /// Tell clients the addresses of the kernel, which attackers look for
     #[arg(long)]
     addresses: bool,
@@ -76,10 +84,19 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
         listener,
         access: Access::new(address, token),
     };
-    let ready = move || {
+    let screen = match args.tui {
+        true => Some(Screen::take().context("cannot show it in this terminal")?),
+        false => None,
+    };
+    let title = facts.0.clone();
+    let ready = move |live: &Arc<Live>| {
+        if let Some(screen) = screen {
+            let shown = screen.show(Arc::clone(live), title, url);
+            return shown.context("cannot use this terminal").map(Some);
+        }
         let mut out = io::stdout().lock();
         writeln!(out, "{url}").and_then(|()| out.flush())?;
-        Ok(())
+        Ok(None)
     };
     let mut feed = Feed::new(walker, facts, door, Box::new(ready));
     let wanted = Wanted {
@@ -88,6 +105,8 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
         oracle: false,
     };
     let finished = sample(&args.target, &args.sampling, &wanted, &mut feed)?;
+    // What is said from here on is for the terminal as it was.
+    feed.shown = None;
     let dropped = feed.dropped(finished.ended.malformed);
     let totals = summary::totals(&finished.counters.iter().copied().sum(), &dropped);
     let sum = |missing: &[crate::profile::Missing]| missing.iter().map(|m| m.samples).sum();

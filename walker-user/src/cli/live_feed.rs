@@ -19,6 +19,7 @@ use crate::{
     live::{
         hub::{self, Batch, Counted, Intake, Live, LiveSample, Request, Source, Subject},
         server::{self, Access},
+        tui::Shown,
     },
     process::object::ObjectId,
     profile::{Meta, ProfileObject},
@@ -35,8 +36,8 @@ const MAX_WAITING: usize = 200_000;
 /// Most addresses that names are kept of.
 const MAX_ASKED: usize = 500_000;
 
-/// Says where to look.
-pub(super) type Announce = Box<dyn FnOnce() -> anyhow::Result<()>>;
+/// Says where to look, or shows it in a terminal.
+pub(super) type Announce = Box<dyn FnOnce(&Arc<Live>) -> anyhow::Result<Option<Shown>>>;
 
 /// Who may look, and at what address.
 pub(super) struct Door {
@@ -64,6 +65,8 @@ pub(super) struct Feed {
     dropped: u64,
     /// Called when there is something to look at.
     ready: Option<Announce>,
+    /// The terminal, if it is shown there.
+    pub(super) shown: Option<Shown>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +98,7 @@ impl Feed {
             asked: FxHashSet::default(),
             dropped: 0,
             ready: Some(ready),
+            shown: None,
         }
     }
 
@@ -273,7 +277,7 @@ impl Observer for Feed {
             server::start(door.listener, door.access, Arc::clone(live))
                 .context("cannot start the server")?;
             if let Some(ready) = self.ready.take() {
-                ready()?;
+                self.shown = ready(live)?;
             }
         }
         Ok(())
@@ -294,5 +298,9 @@ impl Observer for Feed {
             user_side.after_samples(&mut session.object)?;
         }
         self.hand_over(session)
+    }
+
+    fn wants_to_stop(&self) -> bool {
+        self.shown.as_ref().is_some_and(Shown::has_ended)
     }
 }

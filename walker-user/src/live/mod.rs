@@ -12,6 +12,7 @@ mod page;
 pub mod server;
 mod store;
 mod stream;
+pub mod tui;
 mod wire;
 
 pub use health::Health;

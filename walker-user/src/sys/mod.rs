@@ -10,3 +10,4 @@ pub(crate) mod priority;
 pub(crate) mod process;
 pub mod regular_file;
 pub(crate) mod ring;
+pub(crate) mod standard_error;

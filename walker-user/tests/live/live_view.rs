@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    process::{Child, ChildStdout, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
@@ -12,12 +12,12 @@ use crate::{
     recorded::{Program, build, interrupt, named, text},
     support::Place,
     test,
-    wait::until,
 };
 
 pub(crate) const TESTS_OF_PROGRAMS: &[Test] = &[
     test!(what_runs_is_seen_with_its_names_while_it_runs),
     test!(a_command_is_seen_from_its_start_and_its_status_passed_on),
+    test!(a_terminal_shows_it_and_is_given_back),
     test!(mistakes_are_told_before_anything_is_sampled),
 ];
 
@@ -116,10 +116,18 @@ fn what_runs_is_seen_with_its_names_while_it_runs() {
     }
     let pprof = view.get("/profile.pb.gz?seconds=1");
     assert_eq!(pprof[..2], [0x1f, 0x8b]);
-    until("all of 500 samples have names", || {
-        let health = view.health();
-        health["unnamed"] == 0 && health["delivered"].as_u64() > Some(500)
-    });
+    // All of 500 samples have names.
+    loop {
+        line.clear();
+        assert!(stream.read_line(&mut line).unwrap() > 0);
+        let Some(data) = line.strip_prefix("data: ") else {
+            continue;
+        };
+        let health = &serde_json::from_str::<serde_json::Value>(data).unwrap()["health"];
+        if health["delivered"].as_u64() >= Some(500) && health["unnamed"] == 0 {
+            break;
+        }
+    }
     let (mut all, mut right) = (0, 0);
     for line in view.folded().lines() {
         let (stack, samples) = line.rsplit_once(' ').unwrap();
@@ -155,6 +163,46 @@ fn a_command_is_seen_from_its_start_and_its_status_passed_on() {
     assert_eq!(view.child.wait().unwrap().code(), Some(3));
 }
 
+fn a_terminal_shows_it_and_is_given_back() {
+    let place = Place::new();
+    let [outer, inner] = named("live");
+    let path = build(&place, "steady.c", "swlive", &[&outer, &inner]);
+    let program = Program::start(&path);
+    let pid = program.pid();
+    let view = place.stackwalk(&["live", "--tui", "--listen", "127.0.0.1:0", "-p", &pid]);
+    let arguments = view.get_args().map(|argument| argument.to_str().unwrap());
+    let arguments: Vec<&str> = arguments.collect();
+    // `script` makes the terminal, which has no size at first.
+    let line = format!(
+        "stty rows 24 cols 80; exec {} {}",
+        view.get_program().display(),
+        arguments.join(" ")
+    );
+    let mut terminal = Command::new("script")
+        .args(["-qefc", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = terminal.stdout.take().unwrap();
+    let mut screen = Vec::new();
+    let mut until_shown = |text: &str| {
+        let mut more = [0; 4096];
+        while !String::from_utf8_lossy(&screen).contains(text) {
+            let length = output.read(&mut more).unwrap();
+            assert!(length > 0, "{}", String::from_utf8_lossy(&screen));
+            screen.extend(&more[..length]);
+        }
+    };
+    until_shown("live_inner");
+    terminal.stdin.take().unwrap().write_all(b"q").unwrap();
+    // The screen from before, and then what is said at the end.
+    until_shown("\u{1b}[?1049l");
+    until_shown("taken = ");
+    assert_eq!(terminal.wait().unwrap().code(), Some(0));
+    program.end();
+}
+
 fn mistakes_are_told_before_anything_is_sampled() {
     let place = Place::new();
     let file = place.path("token");
@@ -170,6 +218,9 @@ fn mistakes_are_told_before_anything_is_sampled() {
         assert_eq!(run.status.code(), Some(2), "{run:?}");
         assert!(run.stderr.contains(said), "{run:?}");
     }
+    let run = place.run(&["live", "-a", "--tui", "--listen", "127.0.0.1:0"]);
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
+    assert!(run.stderr.contains("have to be a terminal"), "{run:?}");
     let run = place.run(&["live", "-a", "--listen", "192.0.2.1:1"]);
     assert_eq!(run.status.code(), Some(2), "{run:?}");
     assert!(run.stderr.contains("--listen"), "{run:?}");
