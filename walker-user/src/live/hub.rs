@@ -44,6 +44,11 @@ const FLUSH_EVERY: Duration = Duration::from_millis(150);
 /// How many batches may wait. If that many do, samples wait at the capture's side, and are dropped
 /// there, and counted, if they get too many.
 const WAITING: usize = 64;
+/// Up to so many processes all have stacks of their own. Where there are more, those of few samples
+/// share stacks by name: their PIDs tell nothing, and would fill the store.
+const FEW_PROCESSES: usize = 1000;
+/// How many samples a process has then before it gets stacks of its own.
+const FEW_SAMPLES: u32 = 50;
 /// What stands for frames and notes that are not known any more.
 const FORGOTTEN: &str = "[not kept]";
 
@@ -234,15 +239,19 @@ impl Heard {
         forgotten
     }
 
-    /// The process of a stack; `frames` becomes its frames, root first.
-    fn stack(&self, mut place: Place, frames: &mut Vec<RawFrame>) -> Option<Process> {
+    fn process(&self, number: u32) -> Option<Process> {
+        let index = number.checked_sub(self.first_process)?;
+        self.processes.get(index as usize).copied()
+    }
+
+    /// The number of the process of a stack, if it is known; `frames` becomes its frames, root first.
+    fn stack(&self, mut place: Place, frames: &mut Vec<RawFrame>) -> Option<u32> {
         frames.clear();
         loop {
             match place {
                 Place::Process(process) => {
                     frames.reverse();
-                    let index = process.checked_sub(self.first_process)?;
-                    return self.processes.get(index as usize).copied();
+                    return self.process(process).map(|_| process);
                 }
                 Place::Node(node) => {
                     let index = node.checked_sub(self.first_node)? as usize;
@@ -271,6 +280,17 @@ impl Referred for Heard {
 /// What samples of one stack have in common.
 type Key = (Place, u32, u8);
 
+/// A stack that is in the store.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Its number there.
+    stack: u32,
+    /// The number of its process.
+    process: Option<u32>,
+    /// Whether it is of that process alone.
+    own: bool,
+}
+
 struct Hub {
     live: Arc<Live>,
     messages: Receiver<Message>,
@@ -280,8 +300,10 @@ struct Hub {
     kernel: KernelSymbols,
     kallsyms: Arc<Kallsyms>,
     names: Names,
-    /// The number of each stack in the store.
-    keys: FxHashMap<Key, u32>,
+    /// The stacks in the store.
+    keys: FxHashMap<Key, Known>,
+    /// How many samples processes had.
+    samples_of: FxHashMap<u32, u32>,
     /// The stacks that wait for the name of an address.
     waiting: FxHashMap<(Holder, u64), Vec<Key>>,
     complete: u64,
@@ -308,6 +330,7 @@ impl Hub {
             kallsyms,
             names: Names::default(),
             keys: FxHashMap::default(),
+            samples_of: FxHashMap::default(),
             waiting: FxHashMap::default(),
             complete: 0,
             counted: Counted::default(),
@@ -360,7 +383,7 @@ impl Hub {
         for sample in &batch.samples {
             self.complete += u64::from(sample.stop.is_complete());
             let key = (sample.place, sample.event, sample.stop.number());
-            let stack = self.stack(&mut shown.store, key);
+            let stack = self.sampled(&mut shown.store, key);
             let slot = sample.time_ns.saturating_sub(self.began_ns) / SLOT_NS;
             shown
                 .store
@@ -378,6 +401,8 @@ impl Hub {
     /// The numbers of stacks mean something else now. Names are still waited for.
     fn forget_keys(&mut self) {
         self.keys.clear();
+        let first = self.heard.first_process;
+        self.samples_of.retain(|process, _| *process >= first);
         for keys in self.waiting.values_mut() {
             keys.clear();
         }
@@ -407,14 +432,43 @@ impl Hub {
         }
     }
 
-    /// The number of a stack in the store.
-    fn stack(&mut self, store: &mut Store, key: Key) -> u32 {
-        if let Some(stack) = self.keys.get(&key) {
-            return *stack;
+    /// Whether a process has stacks of its own.
+    fn is_own(&self, process: Option<u32>) -> bool {
+        let few = self.heard.processes.len() <= FEW_PROCESSES;
+        let samples = process.and_then(|process| self.samples_of.get(&process));
+        few || samples.is_some_and(|samples| *samples > FEW_SAMPLES)
+    }
+
+    /// The number in the store of the stack of a sample.
+    fn sampled(&mut self, store: &mut Store, key: Key) -> u32 {
+        let known = match self.keys.get(&key) {
+            Some(known) if known.own || !self.is_own(known.process) => *known,
+            _ => self.stack(store, key),
+        };
+        if let Some(process) = known.process {
+            let samples = self.samples_of.entry(process).or_default();
+            *samples = samples.saturating_add(1);
         }
+        known.stack
+    }
+
+    /// Puts a stack into the store, with its names as they are now.
+    fn stack(&mut self, store: &mut Store, key: Key) -> Known {
         let (place, event, stop) = key;
         let mut raw = Vec::new();
-        let process = self.heard.stack(place, &mut raw);
+        let number = self.heard.stack(place, &mut raw);
+        // Code that was made at run time is of its process alone.
+        let made = |frame: &RawFrame| {
+            matches!(
+                frame,
+                RawFrame::User {
+                    code: Code::Memory | Code::Unmapped,
+                    ..
+                }
+            )
+        };
+        let own = self.is_own(number) || raw.iter().any(made);
+        let process = number.and_then(|number| self.heard.process(number));
         let (process, frames) = match process {
             Some(process) => {
                 self.expect_names(process.pid, &raw, key);
@@ -435,7 +489,7 @@ impl Hub {
         let comm = resolve::comm(&mut store.profile, &process);
         let stack = store.stack(NamedStack {
             comm,
-            pid: process.pid,
+            pid: own.then_some(process.pid),
             event: event as usize,
             frames,
             stop: StopReason::NAMES
@@ -444,8 +498,13 @@ impl Hub {
                 .unwrap_or("unknown"),
             complete: StopReason::completes(stop),
         });
-        self.keys.insert(key, stack);
-        stack
+        let known = Known {
+            stack,
+            process: number,
+            own,
+        };
+        self.keys.insert(key, known);
+        known
     }
 
     /// Gives addresses that have no name yet one for the meantime.
@@ -496,7 +555,7 @@ impl Hub {
         for key in keys {
             if let Some(before) = self.keys.remove(&key) {
                 let now = self.stack(&mut shown.store, key);
-                shown.store.move_stack(before, now);
+                shown.store.move_stack(before.stack, now.stack);
             }
         }
     }

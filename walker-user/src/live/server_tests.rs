@@ -281,3 +281,64 @@ fn clients_are_limited() {
         }
     }
 }
+
+#[test]
+fn processes_of_few_samples_share_their_stacks() {
+    let served = served();
+    let processes = 1..1200u32;
+    let frame = RawFrame::User {
+        code: Code::NoFile(0),
+        address: 1,
+        lookup: 1,
+        reliable: true,
+    };
+    let sample = |process: u32| LiveSample {
+        time_ns: monotonic_ns(),
+        cpu: 0,
+        event: 0,
+        // Those of `served` are the process 0 and the nodes 0 and 1.
+        place: Place::Node(process + 1),
+        stop: StopReason::UserMode,
+        weight: 1,
+    };
+    let long = std::iter::repeat_n(sample(17), 100);
+    let batch = Batch {
+        processes: processes
+            .clone()
+            .map(|pid| Process {
+                pid,
+                comm: *b"short\0\0\0\0\0\0\0\0\0\0\0",
+            })
+            .collect(),
+        nodes: processes
+            .clone()
+            .map(|process| (Place::Process(process), frame))
+            .collect(),
+        samples: processes.clone().map(sample).chain(long).collect(),
+        ..Batch::default()
+    };
+    let all = batch.samples.len() as u64 + 1;
+    served.intake.offer(Box::new(batch)).unwrap();
+    let query = "/download/folded?window=start&processes=id";
+    let folded = loop {
+        let (_, body, _) = served.ask(query);
+        let text = String::from_utf8(body).unwrap();
+        let sum: u64 = { text.lines() }
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+            .sum();
+        if sum == all {
+            break text;
+        }
+    };
+    let mut lines: Vec<&str> = folded.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines.len(), 3, "{folded}");
+    assert!(
+        lines[1].starts_with("short (17);") && lines[1].ends_with(" 50"),
+        "{folded}"
+    );
+    assert!(
+        lines[2].starts_with("short;") && lines[2].ends_with(" 1249"),
+        "{folded}"
+    );
+}

@@ -78,7 +78,8 @@ pub(super) struct Flushed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NamedStack {
     pub(super) comm: crate::profile::SymbolId,
-    pub(super) pid: u32,
+    /// If it is of this process alone.
+    pub(super) pid: Option<u32>,
     pub(super) event: usize,
     pub(super) frames: Vec<FrameId>,
     pub(super) stop: &'static str,
@@ -143,7 +144,7 @@ impl Store {
         }
         let stack = WeightedStack {
             comm: stack.comm,
-            pid: Some(stack.pid),
+            pid: stack.pid,
             frames: stack.frames,
             event: stack.event,
             samples: 0,

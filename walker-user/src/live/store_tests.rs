@@ -44,7 +44,7 @@ fn stack(store: &mut Store, functions: &[&str]) -> u32 {
     let comm = store.profile.intern("program");
     store.stack(NamedStack {
         comm,
-        pid: 7,
+        pid: Some(7),
         event: 0,
         frames,
         stop: "end of stack",
