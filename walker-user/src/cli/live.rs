@@ -14,6 +14,7 @@ use super::{
     SamplingArgs, SidesArgs, TargetArgs,
     event_args::TimeArgs,
     live_feed::{Door, Feed},
+    live_push::{self, PushArgs},
     run::{Wanted, complain, sample},
     summary::{self, grouped},
     walker::Walker,
@@ -49,6 +50,8 @@ pub(super) struct LiveArgs {
     /// Tell clients the addresses of the kernel, which attackers look for
     #[arg(long)]
     addresses: bool,
+    #[command(flatten)]
+    push: PushArgs,
 }
 
 pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
@@ -64,6 +67,7 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
              not encrypted: an SSH tunnel to 127.0.0.1 is safer"
         ));
     }
+    let push = live_push::prepared(args.push.settings()?)?;
     let url = format!("http://{}/?token={token}", named(address));
     let sides = args.sides.sides();
     let walker = Walker::new(sides, args.time.bounds()?);
@@ -82,12 +86,16 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
         Ok(())
     };
     let mut feed = Feed::new(walker, facts, door, Box::new(ready));
+    feed.push = push;
     let wanted = Wanted {
         events: &args.time.wanted(&args.sampling.events),
         sides,
         oracle: false,
     };
     let finished = sample(&args.target, &args.sampling, &wanted, &mut feed)?;
+    if let Some(pusher) = feed.pusher.take() {
+        pusher.end();
+    }
     let dropped = feed.dropped(finished.ended.malformed);
     let totals = summary::totals(&finished.counters.iter().copied().sum(), &dropped);
     let sum = |missing: &[crate::profile::Missing]| missing.iter().map(|m| m.samples).sum();
@@ -99,6 +107,9 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
         grouped(sum(&totals.filtered)),
         finished.duration.as_secs_f64(),
     ));
+    if let Some(pushed) = feed.live.as_ref().and_then(|live| live.pushed()) {
+        complain(&live_push::totals(&pushed));
+    }
     Ok(finished.exit_code())
 }
 

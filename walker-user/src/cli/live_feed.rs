@@ -18,6 +18,7 @@ use crate::{
     },
     live::{
         hub::{self, Batch, Counted, Intake, Live, LiveSample, Request, Source, Subject},
+        push::{Prepared, Pusher},
         server::{self, Access},
     },
     process::object::ObjectId,
@@ -61,6 +62,9 @@ pub(super) struct Feed {
     dropped: u64,
     /// Called when there is something to look at.
     ready: Option<Announce>,
+    /// What sends samples on, before and after its start.
+    pub(super) push: Option<Prepared>,
+    pub(super) pusher: Option<Pusher>,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +96,8 @@ impl Feed {
             asked: FxHashSet::default(),
             dropped: 0,
             ready: Some(ready),
+            push: None,
+            pusher: None,
         }
     }
 
@@ -255,6 +261,10 @@ impl Observer for Feed {
     }
 
     fn started(&mut self) -> anyhow::Result<()> {
+        if let (Some(live), Some(push)) = (&self.live, self.push.take()) {
+            let pusher = push.start(Arc::clone(live));
+            self.pusher = Some(pusher.context("cannot start to send samples on")?);
+        }
         if let (Some(live), Some(door)) = (&self.live, self.door.take()) {
             server::start(door.listener, door.access, Arc::clone(live))
                 .context("cannot start the server")?;

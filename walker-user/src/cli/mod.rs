@@ -17,6 +17,7 @@ mod inspect;
 mod inspect_sample;
 mod live;
 mod live_feed;
+mod live_push;
 mod output_file;
 mod pager;
 mod record;

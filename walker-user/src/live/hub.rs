@@ -24,6 +24,7 @@ use super::{
     Health, Store, Window,
     health::Usage,
     naming::{self, Named},
+    push::Pushed,
     store::{Flushed, KEPT_SLOTS, NamedStack, SLOT_NS},
     stream::{Next, Stream},
     wire::{Encoder, Heading},
@@ -125,6 +126,7 @@ pub struct Live {
     shown: Mutex<Shown>,
     changed: watch::Receiver<StreamPlace>,
     began: SystemTime,
+    pushed: Mutex<Option<Pushed>>,
 }
 
 #[derive(Debug)]
@@ -170,6 +172,7 @@ pub fn start(subject: Subject) -> io::Result<(Intake, Arc<Live>)> {
     let live = Arc::new(Live {
         changed: stream.subscribe(),
         began: now,
+        pushed: Mutex::new(None),
         shown: Mutex::new(Shown {
             // The time tells this run from others: a client may have been there before.
             store: Store::new(subject.meta, subject.addresses, began_ms),
@@ -490,6 +493,7 @@ impl Hub {
             unnamed: self.waiting.len() as u64,
             kept_slots: KEPT_SLOTS.into(),
             dropped: self.counted.dropped,
+            push: self.live.pushed(),
         }
     }
 
@@ -562,6 +566,29 @@ impl Live {
     #[must_use]
     pub fn slot(&self) -> u32 {
         self.shown().store.slot
+    }
+
+    /// The first slot whose samples are kept.
+    #[must_use]
+    pub fn first_slot(&self) -> u32 {
+        self.shown().store.first_slot
+    }
+
+    /// When slot 0 began.
+    #[must_use]
+    pub const fn began(&self) -> SystemTime {
+        self.began
+    }
+
+    /// What became of the batches that are sent on.
+    #[must_use]
+    pub fn pushed(&self) -> Option<Pushed> {
+        *self.pushed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of what became of the batches that are sent on.
+    pub fn tell_pushed(&self, pushed: Pushed) {
+        *self.pushed.lock().unwrap_or_else(PoisonError::into_inner) = Some(pushed);
     }
 
     /// Tells of each delta.
