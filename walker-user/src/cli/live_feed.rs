@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use rustc_hash::FxHashSet;
 
 use super::{
+    live_config::Reload,
     run::Observer,
     summary::{self, Dropped},
     walker::{Walked, Walker},
@@ -65,6 +66,8 @@ pub(super) struct Feed {
     /// What sends samples on, before and after its start.
     pub(super) push: Option<Prepared>,
     pub(super) pusher: Option<Pusher>,
+    /// What SIGHUP reads again.
+    pub(super) reload: Option<Reload>,
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +101,7 @@ impl Feed {
             ready: Some(ready),
             push: None,
             pusher: None,
+            reload: None,
         }
     }
 
@@ -273,6 +277,16 @@ impl Observer for Feed {
             }
         }
         Ok(())
+    }
+
+    fn reloads(&self) -> bool {
+        self.reload.is_some()
+    }
+
+    fn reload(&mut self) {
+        if let (Some(reload), Some(pusher)) = (&self.reload, &self.pusher) {
+            reload.again(pusher);
+        }
     }
 
     fn record(&mut self, captured: &Captured<'_>, record: &Record<'_>) {

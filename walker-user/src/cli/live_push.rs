@@ -117,14 +117,20 @@ fn state_folder() -> Option<PathBuf> {
     first.is_absolute().then(|| first.join("spool"))
 }
 
-/// Ready to send; `None` if nothing is to be sent.
-pub(super) fn prepared(settings: Option<Settings>) -> anyhow::Result<Option<Prepared>> {
-    let Some(settings) = settings else {
+/// Ready to send; `None` if nothing is to be sent, and that cannot `change`.
+pub(super) fn prepared(
+    settings: Option<Settings>,
+    change: bool,
+) -> anyhow::Result<Option<Prepared>> {
+    if settings.is_none() && !change {
         return Ok(None);
-    };
-    warn(&settings);
-    let folder = settings.spool.as_ref().map(|spool| spool.folder.clone());
-    let prepared = push::prepare(Some(settings), Arc::new(complain)).with_context(|| {
+    }
+    settings.iter().for_each(warn);
+    let spool = settings
+        .as_ref()
+        .and_then(|settings| settings.spool.as_ref());
+    let folder = spool.map(|spool| spool.folder.clone());
+    let prepared = push::prepare(settings, Arc::new(complain)).with_context(|| {
         let folder = folder.unwrap_or_default();
         format!("cannot use the spool `{}`", folder.display())
     })?;
@@ -132,7 +138,7 @@ pub(super) fn prepared(settings: Option<Settings>) -> anyhow::Result<Option<Prep
 }
 
 /// Says what is risky.
-fn warn(settings: &Settings) {
+pub(super) fn warn(settings: &Settings) {
     if settings.target.tells_secrets() {
         complain(&format!(
             "warning  what proves to {} who sends goes there without encryption: https:// is safer",

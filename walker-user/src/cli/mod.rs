@@ -16,6 +16,7 @@ mod input;
 mod inspect;
 mod inspect_sample;
 mod live;
+mod live_config;
 mod live_feed;
 mod live_push;
 mod output_file;

@@ -232,10 +232,12 @@ impl Worker {
     }
 
     fn change(&mut self, settings: Option<Settings>) {
+        if self.settings.is_none() {
+            self.from = self.live.slot();
+        }
         let changed = match (&mut self.sender, &settings) {
             (Some(sender), Some(settings)) => sender.change(settings),
             (sender, Some(settings)) => {
-                self.from = self.live.slot();
                 Sender::new(settings, Arc::clone(&self.say)).map(|new| *sender = Some(new))
             }
             (Some(sender), None) => {

@@ -164,6 +164,43 @@ fn a_store_that_never_answers_holds_nothing_else_up() {
 }
 
 #[test]
+fn other_settings_hold_for_what_is_sampled_after_them() {
+    let (intake, live) = hub();
+    let (first, second) = (Store::new(), Store::new());
+    let every = Duration::from_millis(50);
+    let pusher = prepare(None, quiet()).unwrap();
+    let pusher = pusher.start(Arc::clone(&live)).unwrap();
+    // Nobody wants these.
+    sample(&intake, 1);
+    while live.window(Window::Start).meta.totals.delivered < 1 {
+        flushed(&live);
+    }
+    flushed(&live);
+    assert_eq!(live.pushed(), None);
+    assert!(pusher.change(Some(settings(&first, every))));
+    while live.pushed().is_none() {
+        flushed(&live);
+    }
+    sample(&intake, 2);
+    assert_eq!(samples(&first.request()), 2);
+    first.answer("503 Service Unavailable", "Retry-After: 3600\r\n", "");
+    while live.pushed().unwrap().waiting == 0 {
+        flushed(&live);
+    }
+    // What waits goes to the other at once.
+    assert!(pusher.change(Some(settings(&second, every))));
+    second.ok();
+    assert_eq!(samples(&second.request()), 2);
+    sample(&intake, 3);
+    second.ok();
+    assert_eq!(samples(&second.request()), 3);
+    pusher.end();
+    let pushed = live.pushed().unwrap();
+    assert_eq!((pushed.made, pushed.sent), (2, 2));
+    assert_eq!(first.more() + second.more(), 0);
+}
+
+#[test]
 fn a_clock_that_is_set_is_followed() {
     let began = UNIX_EPOCH + Duration::from_secs(1_000_000);
     let after = |seconds| began + Duration::from_secs(seconds);
