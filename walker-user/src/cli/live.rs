@@ -103,6 +103,7 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
     let mut feed = Feed::new(walker, facts, door, Box::new(ready));
     feed.push = push;
     feed.reload = reload;
+    feed.ends_command = !args.target.command.is_empty();
     let wanted = Wanted {
         events: &args.time.wanted(&events),
         sides,

@@ -8,6 +8,7 @@ use rustc_hash::FxHashSet;
 
 use super::{
     live_config::Reload,
+    live_privileges,
     run::Observer,
     summary::{self, Dropped},
     walker::{Walked, Walker},
@@ -68,6 +69,8 @@ pub(super) struct Feed {
     pub(super) pusher: Option<Pusher>,
     /// What SIGHUP reads again.
     pub(super) reload: Option<Reload>,
+    /// Whether there is a command that has to end with it.
+    pub(super) ends_command: bool,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +105,7 @@ impl Feed {
             push: None,
             pusher: None,
             reload: None,
+            ends_command: false,
         }
     }
 
@@ -264,7 +268,8 @@ impl Observer for Feed {
         Ok(())
     }
 
-    fn started(&mut self) -> anyhow::Result<()> {
+    fn started(&mut self, session: &Session) -> anyhow::Result<()> {
+        live_privileges::give_up(session, self.ends_command)?;
         if let (Some(live), Some(push)) = (&self.live, self.push.take()) {
             let pusher = push.start(Arc::clone(live));
             self.pusher = Some(pusher.context("cannot start to send samples on")?);

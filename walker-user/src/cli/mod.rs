@@ -18,6 +18,7 @@ mod inspect_sample;
 mod live;
 mod live_config;
 mod live_feed;
+mod live_privileges;
 mod live_push;
 mod output_file;
 mod pager;

@@ -81,7 +81,7 @@ pub(super) trait Observer {
         Ok(())
     }
     /// Its events have started, and the command runs.
-    fn started(&mut self) -> anyhow::Result<()> {
+    fn started(&mut self, _session: &Session) -> anyhow::Result<()> {
         Ok(())
     }
     /// The samples that waited were handled.
@@ -194,7 +194,7 @@ impl Run {
             })?),
             None => None,
         };
-        observer.started()?;
+        observer.started(&self.session)?;
         let ended_itself = self
             .until_end(&mut signals, started, child.as_mut(), observer)
             .await?;

@@ -103,6 +103,8 @@ pub struct Store {
     pub(super) slot: u32,
     /// The first slot whose rows are whole.
     pub(super) first_slot: u32,
+    /// The first slot that samples can still be added to.
+    first_open: u32,
     addresses: bool,
 }
 
@@ -123,6 +125,7 @@ impl Store {
             generation,
             slot: 0,
             first_slot: 0,
+            first_open: 0,
             addresses,
         }
     }
@@ -163,11 +166,22 @@ impl Store {
         id
     }
 
-    /// Adds a sample. One that comes later than samples of a later slot counts for that slot.
+    /// Adds a sample. One that comes later than samples of a later slot counts for that slot, and one
+    /// of a slot that is closed for the first that is open.
     pub(super) fn add(&mut self, slot: u32, cpu: u32, stack: u32, weight: u64) {
         let last = self.rows.back().map_or(0, |row| row.slot);
-        let key = (slot.max(last), cpu, stack);
+        let key = (slot.max(last).max(self.first_open), cpu, stack);
         self.fresh.entry(key).or_default().add(1, weight);
+    }
+
+    /// No sample will be in a slot before this one that is not in a row by now.
+    pub(super) fn close(&mut self, slot: u32) {
+        self.first_open = self.first_open.max(slot);
+        for ((slot, cpu, stack), sum) in std::mem::take(&mut self.fresh) {
+            let key = (slot.max(self.first_open), cpu, stack);
+            let entry = self.fresh.entry(key).or_default();
+            entry.add(sum.samples, sum.weight);
+        }
     }
 
     /// What was counted for one stack belongs to another.
@@ -254,6 +268,7 @@ impl Store {
         let meta = self.profile.meta.clone();
         let mut next = Self::new(meta, self.addresses, self.generation + 1);
         (next.slot, next.first_slot) = (self.slot, self.first_slot);
+        next.first_open = self.first_open;
         let mut in_rows = vec![false; self.sums.len()];
         for row in &self.rows {
             in_rows[row.stack as usize] = true;

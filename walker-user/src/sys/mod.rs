@@ -6,6 +6,7 @@ pub(crate) mod confine;
 pub mod limits;
 pub mod perf;
 pub mod perf_ring;
+pub mod privileges;
 pub(crate) mod process;
 pub mod regular_file;
 pub(crate) mod ring;

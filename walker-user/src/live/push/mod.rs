@@ -29,8 +29,8 @@ use serde::Serialize;
 pub use queue::Spool;
 pub use target::{Asked, Mistake, Target};
 
-use super::{SLOT_NS, Window, hub::Live};
-use crate::output::pprof;
+use super::{SLOT_NS, hub::Live};
+use crate::{output::pprof, sys::privileges};
 use queue::Batch;
 use sender::Sender;
 
@@ -43,6 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LAST_PATIENCE: Duration = Duration::from_secs(3);
 /// Slots that are left to those who walk and name before a span counts as past: a second.
 const LATE: u32 = 20;
+/// Slots after which a span counts as past even if not everything of it was seen: half a minute.
+const TOO_LATE: u32 = 600;
 /// How often it is looked for new samples when everything ends.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// By how much the clock may differ from what it should be until it is asked anew.
@@ -134,9 +136,8 @@ impl Prepared {
             from: 0,
             said_gap: false,
         };
-        thread::Builder::new()
-            .name("push".to_owned())
-            .spawn(move || worker.run())?;
+        // It talks to the network, and needs no more than its descriptors and its own files.
+        privileges::start("push", || privileges::keep(&[]), |_| worker.run())?;
         Ok(Pusher(orders))
     }
 }
@@ -192,7 +193,7 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let past = self.live.slot().saturating_sub(LATE);
+            let past = self.past();
             self.make_until(past, false);
             if self.settings.is_some()
                 && let Some(sender) = &mut self.sender
@@ -210,6 +211,12 @@ impl Worker {
         }
     }
 
+    /// The first slot that may still get samples.
+    fn past(&self) -> u32 {
+        let settled = self.live.settled().saturating_sub(LATE);
+        settled.max(self.live.slot().saturating_sub(TOO_LATE))
+    }
+
     /// How many slots one batch has.
     fn span(&self) -> Option<u32> {
         let every = self.settings.as_ref()?.every;
@@ -221,8 +228,8 @@ impl Worker {
         let Some(span) = self.span() else {
             return Duration::from_secs(3600);
         };
-        let due = self.from.saturating_add(span + LATE);
-        let slots = due.saturating_sub(self.live.slot());
+        let due = self.from.saturating_add(span);
+        let slots = due.saturating_sub(self.past());
         let made = time_of(slots).max(LOOK_EVERY);
         let sender = self.sender.as_ref();
         match sender.and_then(|sender| sender.due_in(Instant::now())) {
@@ -271,7 +278,7 @@ impl Worker {
         let Some(sender) = &mut self.sender else {
             return;
         };
-        let mut timeline = self.live.timeline(Window::Slots(from, to));
+        let mut timeline = self.live.take(from, to);
         if self.live.first_slot() > from && !std::mem::replace(&mut self.said_gap, true) {
             (self.say)(
                 "push     samples were sent too late to be whole: there were more of them than are \
@@ -303,8 +310,8 @@ impl Worker {
     fn end(&mut self) {
         // What was sampled last is still on its way to the store.
         let last = self.live.slot().saturating_add(LATE);
-        let patience = Instant::now() + 2 * time_of(LATE);
-        while self.live.slot() < last && Instant::now() < patience {
+        let patience = Instant::now() + LAST_PATIENCE;
+        while self.live.settled() < last && Instant::now() < patience {
             thread::sleep(LOOK_EVERY);
         }
         self.make_until(self.live.slot().saturating_add(1), true);

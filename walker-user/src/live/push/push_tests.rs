@@ -3,7 +3,10 @@
 use super::{test_store::Store, *};
 use crate::{
     kernel::kallsyms::Kallsyms,
-    live::hub::{self, Counted, Intake, LiveSample, Subject},
+    live::{
+        Window,
+        hub::{self, Counted, Intake, LiveSample, Subject},
+    },
     profile::Meta,
     stack_tree::{Place, Process},
     sys::clock::monotonic_ns,

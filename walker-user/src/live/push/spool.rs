@@ -12,6 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::sys::privileges::effective_user;
+
 /// How gzip begins.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// The largest batch, in bytes.
@@ -47,6 +49,10 @@ impl Folder {
             return Err(io::Error::other(
                 "others may write to it: `chmod go-w` it after a look at what is in it",
             ));
+        }
+        // Whoever owns it may do anything with what is in it.
+        if metadata.uid() != effective_user() {
+            return Err(io::Error::other("it belongs to another user"));
         }
         let lock = OpenOptions::new()
             .create(true)
