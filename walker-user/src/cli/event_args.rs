@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Which events, and how often.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct EventArgs {
     /// Sample these events instead of CPU time: perf's names (page-faults, context-switches,
     /// cache-misses, …), CATEGORY:TRACEPOINT, mem:ADDRESS[/BYTES][:rw], kprobe:FUNCTION,
@@ -53,6 +53,15 @@ pub(super) struct TimeArgs {
 }
 
 impl EventArgs {
+    /// These, at another frequency if none and no period is asked for.
+    pub(super) fn or_frequency(&self, frequency: Option<u64>) -> Self {
+        let or = frequency.filter(|_| self.count.is_none());
+        Self {
+            frequency: self.frequency.or(or),
+            ..self.clone()
+        }
+    }
+
     /// The samples a second of a clock.
     pub(super) fn frequency(&self) -> u64 {
         self.frequency.unwrap_or(DEFAULT_FREQUENCY)

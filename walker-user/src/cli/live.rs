@@ -14,7 +14,9 @@ use clap::Args;
 use super::{
     SamplingArgs, SidesArgs, TargetArgs,
     event_args::TimeArgs,
+    live_config::{Config, Reload},
     live_feed::{Door, Feed},
+    live_push::{self, PushArgs},
     run::{Wanted, complain, sample},
     summary::{self, grouped},
     walker::Walker,
@@ -57,12 +59,21 @@ pub(super) struct LiveArgs {
     /// Tell clients the addresses of the kernel, which attackers look for
     #[arg(long)]
     addresses: bool,
+    /// Read options from this file; SIGHUP reads it again
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    push: PushArgs,
 }
 
 pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
-    let listener = listen(args.listen)?;
+    let config = match &args.config {
+        Some(path) => Config::read(path)?,
+        None => Config::default(),
+    };
+    let listener = listen(args.listen.or(config.listen))?;
     let address = listener.local_addr().context("cannot ask for the port")?;
-    let token = match &args.token_file {
+    let token = match args.token_file.as_ref().or(config.token_file.as_ref()) {
         Some(path) => read_token(path)?,
         None => new_token().context("cannot make a token")?,
     };
@@ -72,12 +83,20 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
              not encrypted: an SSH tunnel to 127.0.0.1 is safer"
         ));
     }
+    let reload = args.config.as_deref().map(|path| Reload {
+        path: path.to_owned(),
+        first: config.clone(),
+        args: args.push.clone(),
+    });
+    let push = live_push::prepared(config.settings(&args.push)?, reload.is_some())?;
+    let frequency = config.frequency.map(std::num::NonZeroU64::get);
+    let events = args.sampling.events.or_frequency(frequency);
     let url = format!("http://{}/?token={token}", named(address));
     let sides = args.sides.sides();
     let walker = Walker::new(sides, args.time.bounds()?);
     let facts = (
         args.target.title("live"),
-        args.sampling.events.frequency(),
+        events.frequency(),
         args.addresses,
     );
     let door = Door {
@@ -99,14 +118,20 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
         Ok(None)
     };
     let mut feed = Feed::new(walker, facts, door, Box::new(ready));
+    feed.push = push;
+    feed.reload = reload;
+    feed.ends_command = !args.target.command.is_empty();
     let wanted = Wanted {
-        events: &args.time.wanted(&args.sampling.events),
+        events: &args.time.wanted(&events),
         sides,
         oracle: false,
     };
     let finished = sample(&args.target, &args.sampling, &wanted, &mut feed)?;
     // What is said from here on is for the terminal as it was.
     feed.shown = None;
+    if let Some(pusher) = feed.pusher.take() {
+        pusher.end();
+    }
     let dropped = feed.dropped(finished.ended.malformed);
     let totals = summary::totals(&finished.counters.iter().copied().sum(), &dropped);
     let sum = |missing: &[crate::profile::Missing]| missing.iter().map(|m| m.samples).sum();
@@ -118,6 +143,9 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
         grouped(sum(&totals.filtered)),
         finished.duration.as_secs_f64(),
     ));
+    if let Some(pushed) = feed.live.as_ref().and_then(|live| live.pushed()) {
+        complain(&live_push::totals(&pushed));
+    }
     Ok(finished.exit_code())
 }
 

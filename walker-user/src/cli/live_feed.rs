@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use rustc_hash::FxHashSet;
 
 use super::{
+    live_config::Reload,
+    live_privileges,
     run::Observer,
     summary::{self, Dropped},
     walker::{Walked, Walker},
@@ -18,6 +20,7 @@ use crate::{
     },
     live::{
         hub::{self, Batch, Counted, Intake, Live, LiveSample, Request, Source, Subject},
+        push::{Prepared, Pusher},
         server::{self, Access},
         tui::Shown,
     },
@@ -67,6 +70,13 @@ pub(super) struct Feed {
     ready: Option<Announce>,
     /// The terminal, if it is shown there.
     pub(super) shown: Option<Shown>,
+    /// What sends samples on, before and after its start.
+    pub(super) push: Option<Prepared>,
+    pub(super) pusher: Option<Pusher>,
+    /// What SIGHUP reads again.
+    pub(super) reload: Option<Reload>,
+    /// Whether there is a command that has to end with it.
+    pub(super) ends_command: bool,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +109,10 @@ impl Feed {
             dropped: 0,
             ready: Some(ready),
             shown: None,
+            push: None,
+            pusher: None,
+            reload: None,
+            ends_command: false,
         }
     }
 
@@ -272,7 +286,12 @@ impl Observer for Feed {
         Ok(())
     }
 
-    fn started(&mut self) -> anyhow::Result<()> {
+    fn started(&mut self, session: &Session) -> anyhow::Result<()> {
+        live_privileges::give_up(session, self.ends_command)?;
+        if let (Some(live), Some(push)) = (&self.live, self.push.take()) {
+            let pusher = push.start(Arc::clone(live));
+            self.pusher = Some(pusher.context("cannot start to send samples on")?);
+        }
         if let (Some(live), Some(door)) = (&self.live, self.door.take()) {
             server::start(door.listener, door.access, Arc::clone(live))
                 .context("cannot start the server")?;
@@ -281,6 +300,16 @@ impl Observer for Feed {
             }
         }
         Ok(())
+    }
+
+    fn reloads(&self) -> bool {
+        self.reload.is_some()
+    }
+
+    fn reload(&mut self) {
+        if let (Some(reload), Some(pusher)) = (&self.reload, &self.pusher) {
+            reload.again(pusher);
+        }
     }
 
     fn record(&mut self, captured: &Captured<'_>, record: &Record<'_>) {

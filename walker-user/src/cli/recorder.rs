@@ -183,7 +183,7 @@ impl Observer for Recorder {
         Ok(())
     }
 
-    fn started(&mut self) -> anyhow::Result<()> {
+    fn started(&mut self, _session: &Session) -> anyhow::Result<()> {
         match self.put_in_place.take() {
             Some(put_in_place) => put_in_place(),
             None => Ok(()),

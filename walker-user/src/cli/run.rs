@@ -84,7 +84,7 @@ pub(super) trait Observer {
         Ok(())
     }
     /// Its events have started, and the command runs.
-    fn started(&mut self) -> anyhow::Result<()> {
+    fn started(&mut self, _session: &Session) -> anyhow::Result<()> {
         Ok(())
     }
     /// The samples that waited were handled.
@@ -95,6 +95,12 @@ pub(super) trait Observer {
     fn wants_to_stop(&self) -> bool {
         false
     }
+    /// Whether SIGHUP asks for a reload instead of ending the process.
+    fn reloads(&self) -> bool {
+        false
+    }
+    /// SIGHUP came.
+    fn reload(&mut self) {}
     /// Its events have just been stopped.
     fn stopped(&mut self, _session: &mut Session) -> anyhow::Result<()> {
         Ok(())
@@ -134,7 +140,7 @@ pub(super) fn sample(
         .context("cannot start the event loop")?;
     runtime.block_on(async {
         // Before anything else, so that no signal can end it half way and leave something behind.
-        let signals = Signals::new()?;
+        let signals = Signals::new(observer.reloads())?;
         let session = Session::open(&SessionOptions {
             target: &resolved,
             waiting_pid: waiting.as_ref().map(WaitingCommand::pid),
@@ -191,9 +197,9 @@ impl Run {
             })?),
             None => None,
         };
-        observer.started()?;
-        // The command, and the threads that find names, have the priority they had.
+        // While that is allowed; what does not take samples has the usual priority.
         let raised = Raised::new();
+        observer.started(&self.session)?;
         let ended_itself = self
             .until_end(&mut signals, started, child.as_mut(), observer)
             .await?;
@@ -240,6 +246,7 @@ impl Run {
                 _ = signals.interrupt.recv() => return Ok(false),
                 _ = signals.terminate.recv() => return Ok(false),
                 () = at(deadline) => return Ok(false),
+                () = came(signals.hangup.as_mut()) => observer.reload(),
                 _ = look.tick() => {
                     if let Some(child) = child.as_deref_mut()
                         && child.try_wait().context("cannot ask after the command")?.is_some()
@@ -287,6 +294,16 @@ async fn at(deadline: Option<tokio::time::Instant>) {
     }
 }
 
+/// Waits for a signal; forever if it is not listened for.
+async fn came(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
 /// Collects the command's status, after asking it to end if it has not. `None` if it was our
 /// doing that it ended.
 async fn end_command(
@@ -322,15 +339,20 @@ struct Signals {
     interrupt: Signal,
     terminate: Signal,
     child: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
-    fn new() -> anyhow::Result<Self> {
+    fn new(reloads: bool) -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             child: listen(SignalKind::child())?,
+            hangup: match reloads {
+                true => Some(listen(SignalKind::hangup())?),
+                false => None,
+            },
         })
     }
 

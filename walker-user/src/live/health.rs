@@ -9,6 +9,8 @@ use std::{
 
 use serde::Serialize;
 
+use super::push::Pushed;
+
 /// How the live view is doing. All counts are since the start, but for the `rate`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Health {
@@ -36,6 +38,9 @@ pub struct Health {
     pub kept_slots: u64,
     /// Samples that were not shown because naming and sending were too slow.
     pub dropped: u64,
+    /// Batches that are sent on, if any are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push: Option<Pushed>,
 }
 
 /// What this process uses.

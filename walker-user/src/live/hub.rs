@@ -9,9 +9,11 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, sync_channel},
+        mpsc::{
+            Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, TrySendError,
+            sync_channel,
+        },
     },
-    thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -24,6 +26,7 @@ use super::{
     Health, Store, Window,
     health::Usage,
     naming::{self, Named},
+    push::Pushed,
     store::{Flushed, KEPT_SLOTS, NamedStack, SLOT_NS},
     stream::{Next, Stream},
     wire::{Encoder, Heading},
@@ -35,7 +38,10 @@ use crate::{
     resolve::{self, Holder, Names, Referred, holder},
     stack_tree::{Code, Place, Process, RawFrame},
     symbolize::{CodeSymbol, KernelSymbols, Reason},
-    sys::clock::monotonic_ns,
+    sys::{
+        clock::monotonic_ns,
+        privileges::{self, Capability},
+    },
     unwind::StopReason,
 };
 
@@ -136,6 +142,7 @@ pub struct Live {
     shown: Mutex<Shown>,
     changed: watch::Receiver<StreamPlace>,
     began: SystemTime,
+    pushed: Mutex<Option<Pushed>>,
 }
 
 #[derive(Debug)]
@@ -144,6 +151,8 @@ struct Shown {
     encoder: Encoder,
     stream: Stream,
     health: Health,
+    /// The slot that the time had reached when nothing waited for the hub.
+    settled: u32,
 }
 
 /// Where batches go.
@@ -181,6 +190,7 @@ pub fn start(subject: Subject) -> io::Result<(Intake, Arc<Live>)> {
     let live = Arc::new(Live {
         changed: stream.subscribe(),
         began: now,
+        pushed: Mutex::new(None),
         shown: Mutex::new(Shown {
             // The time tells this run from others: a client may have been there before.
             store: Store::new(subject.meta, subject.addresses, began_ms),
@@ -190,6 +200,7 @@ pub fn start(subject: Subject) -> io::Result<(Intake, Arc<Live>)> {
             }),
             stream,
             health: Health::default(),
+            settled: 0,
         }),
     });
     let (intake, messages) = sync_channel(WAITING);
@@ -198,9 +209,18 @@ pub fn start(subject: Subject) -> io::Result<(Intake, Arc<Live>)> {
     let shared = Arc::clone(&live);
     let kallsyms = subject.kallsyms;
     // What reads symbols stays on one thread.
-    thread::Builder::new()
-        .name("live view".to_owned())
-        .spawn(move || Hub::new(shared, messages, requests, kallsyms).run())?;
+    privileges::start(
+        "live view",
+        || {
+            let mut hub = Hub::new(shared, messages, requests, kallsyms);
+            // Where the kernel is, is found when the first address is looked up, and takes more
+            // than to read its symbols again.
+            hub.kernel.look_up(&hub.kallsyms, &[1]);
+            privileges::keep(&[Capability::CAP_SYSLOG])?;
+            Ok(hub)
+        },
+        Hub::run,
+    )?;
     Ok((Intake(intake), live))
 }
 
@@ -308,6 +328,7 @@ struct Hub {
     waiting: FxHashMap<(Holder, u64), Vec<Key>>,
     complete: u64,
     counted: Counted,
+    settled: u32,
     /// How many samples there were at which time, in the last second.
     rates: VecDeque<(Instant, u64)>,
     usage: Usage,
@@ -334,6 +355,7 @@ impl Hub {
             waiting: FxHashMap::default(),
             complete: 0,
             counted: Counted::default(),
+            settled: 0,
             rates: VecDeque::new(),
             usage: Usage::new(),
         }
@@ -343,7 +365,14 @@ impl Hub {
         let mut due = Instant::now();
         loop {
             let wait = due.saturating_duration_since(Instant::now());
-            match self.messages.recv_timeout(wait) {
+            let message = self.messages.try_recv().or_else(|error| match error {
+                TryRecvError::Empty => {
+                    self.settled = self.slot();
+                    self.messages.recv_timeout(wait)
+                }
+                TryRecvError::Disconnected => Err(RecvTimeoutError::Disconnected),
+            });
+            match message {
                 Ok(Message::Batch(batch)) => self.batch(*batch),
                 Ok(Message::Named(named)) => self.named(named),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -356,6 +385,11 @@ impl Hub {
                 due = Instant::now() + FLUSH_EVERY;
             }
         }
+    }
+
+    /// The slot that the time has reached.
+    fn slot(&self) -> u32 {
+        ((monotonic_ns() - self.began_ns) / SLOT_NS) as u32
     }
 
     fn batch(&mut self, mut batch: Batch) {
@@ -586,23 +620,26 @@ impl Hub {
             unnamed: self.waiting.len() as u64,
             kept_slots: KEPT_SLOTS.into(),
             dropped: self.counted.dropped,
+            push: self.live.pushed(),
         }
     }
 
     fn flush(&mut self) -> serde_json::Result<()> {
-        let slot = (monotonic_ns() - self.began_ns) / SLOT_NS;
+        let slot = self.slot();
         let live = Arc::clone(&self.live);
         let mut shown = live.shown();
         // One is the hub's own.
         let clients = shown.stream.listeners().saturating_sub(1);
         shown.health = self.health(clients as u64);
+        shown.settled = self.settled;
         let Shown {
             store,
             encoder,
             stream,
             health,
+            settled: _,
         } = &mut *shown;
-        let mut flushed = store.flush(slot as u32);
+        let mut flushed = store.flush(slot);
         if store.is_full() {
             *store = store.next_generation();
             *encoder = encoder.next_generation();
@@ -637,6 +674,21 @@ impl Live {
     #[must_use]
     pub fn timeline(&self, window: Window) -> Timeline {
         let (profile, from) = self.shown().store.window(window);
+        self.as_timeline(profile, from)
+    }
+
+    /// The samples of these slots, the second not included. No more will be in them: what comes
+    /// later counts for a later slot.
+    #[must_use]
+    pub fn take(&self, from: u32, to: u32) -> Timeline {
+        let mut shown = self.shown();
+        shown.store.close(to);
+        let (profile, from) = shown.store.window(Window::Slots(from, to));
+        drop(shown);
+        self.as_timeline(profile, from)
+    }
+
+    fn as_timeline(&self, profile: Profile, from: u32) -> Timeline {
         Timeline {
             profile,
             points: Vec::new(),
@@ -645,6 +697,12 @@ impl Live {
                 .began
                 .checked_add(Duration::from_nanos(u64::from(from) * SLOT_NS)),
         }
+    }
+
+    /// The slot up to which everything that the capture's side has handed over was seen.
+    #[must_use]
+    pub fn settled(&self) -> u32 {
+        self.shown().settled
     }
 
     /// How it is doing.
@@ -657,6 +715,29 @@ impl Live {
     #[must_use]
     pub fn slot(&self) -> u32 {
         self.shown().store.slot
+    }
+
+    /// The first slot whose samples are kept.
+    #[must_use]
+    pub fn first_slot(&self) -> u32 {
+        self.shown().store.first_slot
+    }
+
+    /// When slot 0 began.
+    #[must_use]
+    pub const fn began(&self) -> SystemTime {
+        self.began
+    }
+
+    /// What became of the batches that are sent on.
+    #[must_use]
+    pub fn pushed(&self) -> Option<Pushed> {
+        *self.pushed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of what became of the batches that are sent on.
+    pub fn tell_pushed(&self, pushed: Pushed) {
+        *self.pushed.lock().unwrap_or_else(PoisonError::into_inner) = Some(pushed);
     }
 
     /// Tells of each delta.
@@ -680,6 +761,7 @@ impl Live {
                     encoder,
                     stream,
                     health,
+                    settled: _,
                 } = &mut *shown;
                 let text = encoder.snapshot(store, health).ok()?;
                 let (place, text) = stream.keep(text);

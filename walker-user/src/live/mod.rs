@@ -3,12 +3,13 @@
 //!
 //! Samples come in walked ([`hub`]); names are found beside the capture (`naming`). What is kept is
 //! the business of `store`, what is sent that of `wire` and `stream`, who gets it that of
-//! [`server`]. `docs/live-protocol.md` is for those who write a client. Nothing here takes samples.
+//! [`server`]; [`push`] sends it on. `docs/live-protocol.md` is for those who write a client. Nothing here takes samples.
 
 pub mod health;
 pub mod hub;
 mod naming;
 mod page;
+pub mod push;
 pub mod server;
 mod store;
 mod stream;

@@ -8,7 +8,6 @@ use std::{
         Arc,
         mpsc::{Receiver, Sender, channel},
     },
-    thread,
 };
 
 use rustc_hash::FxHashMap;
@@ -16,6 +15,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     resolve::Holder,
     symbolize::{CodeSymbol, Object, Reason, UserSymbols, perf_map::PerfMapFile, service},
+    sys::privileges::{self, Capability},
 };
 
 /// Where names are to be looked for.
@@ -88,15 +88,30 @@ impl Waiting {
     }
 }
 
+/// What it takes to read files of all users.
+fn kept() -> Vec<Capability> {
+    let mut kept = vec![Capability::CAP_DAC_READ_SEARCH];
+    // A program whose file has capabilities is closed to the process that reads symbols, even
+    // though it is its own.
+    if privileges::effective_user() != 0 {
+        kept.push(Capability::CAP_SYS_PTRACE);
+    }
+    kept
+}
+
 /// Starts the thread. It ends when no more requests can come, or nobody wants the answers.
 pub(super) fn start(
     answer: impl Fn(Named) -> bool + Send + 'static,
 ) -> io::Result<Sender<Request>> {
-    let mut symbols = UserSymbols::new(service::Config::default())?;
     let (sender, requests): (Sender<Request>, Receiver<Request>) = channel();
-    thread::Builder::new()
-        .name("names".to_owned())
-        .spawn(move || {
+    privileges::start(
+        "names",
+        || {
+            // What reads symbols has no more than the thread that starts it.
+            privileges::keep(&kept())?;
+            UserSymbols::new(service::Config::default())
+        },
+        move |mut symbols| {
             let mut waiting = Waiting::default();
             while waiting.fill(&requests) {
                 while let Some((holder, source, addresses)) = waiting.next() {
@@ -113,6 +128,7 @@ pub(super) fn start(
                     waiting.take_more(&requests);
                 }
             }
-        })?;
+        },
+    )?;
     Ok(sender)
 }

@@ -110,6 +110,8 @@ pub struct Store {
     pub(super) slot: u32,
     /// The first slot whose rows are whole.
     pub(super) first_slot: u32,
+    /// The first slot that samples can still be added to.
+    first_open: u32,
     addresses: bool,
 }
 
@@ -131,6 +133,7 @@ impl Store {
             generation,
             slot: 0,
             first_slot: 0,
+            first_open: 0,
             addresses,
         }
     }
@@ -171,11 +174,22 @@ impl Store {
         id
     }
 
-    /// Adds a sample. One that comes later than samples of a later slot counts for that slot.
+    /// Adds a sample. One that comes later than samples of a later slot counts for that slot, and one
+    /// of a slot that is closed for the first that is open.
     pub(super) fn add(&mut self, slot: u32, cpu: u32, stack: u32, weight: u64) {
         let last = self.rows.back().map_or(0, |row| row.slot);
-        let key = (slot.max(last), cpu, stack);
+        let key = (slot.max(last).max(self.first_open), cpu, stack);
         self.fresh.entry(key).or_default().add(1, weight);
+    }
+
+    /// No sample will be in a slot before this one that is not in a row by now.
+    pub(super) fn close(&mut self, slot: u32) {
+        self.first_open = self.first_open.max(slot);
+        for ((slot, cpu, stack), sum) in std::mem::take(&mut self.fresh) {
+            let key = (slot.max(self.first_open), cpu, stack);
+            let entry = self.fresh.entry(key).or_default();
+            entry.add(sum.samples, sum.weight);
+        }
     }
 
     /// What was counted for one stack belongs to another.
@@ -263,6 +277,7 @@ impl Store {
         let meta = self.profile.meta.clone();
         let mut next = Self::new(meta, self.addresses, self.generation + 1);
         (next.slot, next.first_slot) = (self.slot, self.first_slot);
+        next.first_open = self.first_open;
         let kept = self.kept(KEPT_NODES);
         let mut moved = vec![0; self.sums.len()];
         for (stack, sum) in self.sums.iter().enumerate() {

@@ -137,6 +137,39 @@ fn late_samples_do_not_go_before_what_was_told() {
 }
 
 #[test]
+fn what_comes_for_a_closed_slot_counts_for_the_first_that_is_open() {
+    let mut store = store();
+    let stack = stack(&mut store, &["main"]);
+    let samples = |store: &Store, from, to| {
+        let (profile, _) = store.window(Window::Slots(from, to));
+        profile.meta.totals.delivered
+    };
+    store.add(3, 0, stack, 1);
+    store.flush(5);
+    store.add(4, 0, stack, 1);
+    store.close(8);
+    store.add(5, 0, stack, 1);
+    store.add(9, 0, stack, 1);
+    assert_eq!(samples(&store, 0, 8), 1);
+    store.flush(10);
+    assert_eq!(
+        [
+            samples(&store, 0, 8),
+            samples(&store, 8, 9),
+            samples(&store, 9, 10)
+        ],
+        [1, 2, 1]
+    );
+    // That is so for ever.
+    store.close(2);
+    let mut store = store.next_generation();
+    store.close(10);
+    store.add(1, 0, 0, 1);
+    store.flush(11);
+    assert_eq!(samples(&store, 0, 10), 4);
+}
+
+#[test]
 fn addresses_of_the_kernel_are_not_kept() {
     let mut store = store();
     stack(&mut store, &["secret"]);

@@ -5,7 +5,7 @@
 //! contain is the worker's concern; nothing here opens one.
 
 use std::{
-    io,
+    fs, io,
     os::{
         fd::AsRawFd as _,
         unix::{ffi::OsStrExt as _, process::CommandExt as _},
@@ -107,6 +107,7 @@ impl Service {
                     allowance: Allowance::new(config.total_limit, Instant::now()),
                     config,
                     worker: None,
+                    own: own(),
                 };
                 for job in queue {
                     let answers = asker.answer(&job.object, &job.addresses);
@@ -137,6 +138,12 @@ impl Service {
     }
 }
 
+fn own() -> String {
+    let own = fs::read_link("/proc/thread-self").ok();
+    let own = own.and_then(|own| own.into_os_string().into_string().ok());
+    own.unwrap_or_else(|| process::id().to_string())
+}
+
 fn unnamed(object: &Object, addresses: &[u64], reason: Reason) -> Vec<CodeSymbol> {
     let name = object.name();
     let answers = addresses.iter();
@@ -154,6 +161,9 @@ struct Asker {
     config: Config,
     allowance: Allowance,
     worker: Option<Worker>,
+    /// This thread below `/proc`. The worker has the capabilities of this thread, so it may look at
+    /// it, but perhaps not at others of this process.
+    own: String,
 }
 
 impl Asker {
@@ -196,7 +206,7 @@ impl Asker {
             None => Worker::start(&self.config).map_err(|_| Reason::NotStarted)?,
         };
         let request = Request {
-            open: format!("/proc/{}/fd/{}", process::id(), object.file.as_raw_fd()),
+            open: format!("/proc/{}/fd/{}", self.own, object.file.as_raw_fd()),
             path: bytes(&object.path),
             addresses: addresses.to_vec(),
             max_debug_info,

@@ -7,6 +7,7 @@ pub mod limits;
 pub mod perf;
 pub mod perf_ring;
 pub(crate) mod priority;
+pub mod privileges;
 pub(crate) mod process;
 pub mod regular_file;
 pub(crate) mod ring;

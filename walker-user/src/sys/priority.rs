@@ -29,6 +29,15 @@ impl Drop for Raised {
     }
 }
 
+/// Gives this thread the usual priority, if it has inherited one that is raised.
+pub(crate) fn usual() {
+    // SAFETY: see above.
+    if unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) } == RAISED {
+        // It is always allowed to ask for less.
+        let _lowered = set(0);
+    }
+}
+
 fn set(nice: i32) -> io::Result<()> {
     // SAFETY: see above.
     match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } {

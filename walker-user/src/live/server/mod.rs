@@ -7,7 +7,7 @@ mod assets;
 mod download;
 mod guard;
 
-use std::{io, net::TcpListener, sync::Arc, thread, time::Duration};
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -29,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use guard::{Access, TOKEN_BYTES, new_token};
 
 use super::hub::{Live, StreamPlace};
+use crate::sys::privileges;
 use assets::asset;
 use download::Wanted;
 
@@ -62,9 +63,11 @@ pub fn start(listener: TcpListener, access: Access, live: Arc<Live>) -> io::Resu
         .thread_name("live work")
         .build()?;
     let app = app(access, live);
-    thread::Builder::new()
-        .name("live server".to_owned())
-        .spawn(move || {
+    // What comes from the network is read without any privilege.
+    privileges::start(
+        "live server",
+        || privileges::keep(&[]),
+        move |_| {
             runtime.block_on(async {
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
                     return;
@@ -78,7 +81,8 @@ pub fn start(listener: TcpListener, access: Access, live: Arc<Live>) -> io::Resu
                 // It answers until the process ends.
                 let _ended = axum::serve(listener, app).await;
             });
-        })?;
+        },
+    )?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -30,7 +30,10 @@ use super::{
     picture::Picture,
     state::{State, Wish},
 };
-use crate::{live::hub::Live, sys::standard_error};
+use crate::{
+    live::hub::Live,
+    sys::{privileges, standard_error},
+};
 
 /// How often the samples are looked at.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -103,8 +106,9 @@ impl Screen {
             colours: env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         };
         let (end, ended) = (Arc::clone(&shown.end), Ends(Arc::clone(&shown.ended)));
-        let thread = thread::Builder::new().name("terminal".to_owned());
-        shown.thread = Some(thread.spawn(move || {
+        // It needs nothing but the terminal, which is open.
+        let begin = || privileges::keep(&[]);
+        shown.thread = Some(privileges::start("terminal", begin, move |_| {
             // Also if it panics: nobody could end the run then.
             let _ended = ended;
             // Without a terminal there is nobody to tell.

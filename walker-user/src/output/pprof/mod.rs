@@ -319,6 +319,16 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// How many samples a profile holds that was written.
+#[cfg(test)]
+pub(crate) fn samples(written: &[u8]) -> i64 {
+    let mut bytes = Vec::new();
+    let mut gzip = flate2::read::GzDecoder::new(written);
+    io::Read::read_to_end(&mut gzip, &mut bytes).unwrap();
+    let profile = message::Profile::decode(&bytes[..]).unwrap();
+    profile.sample.iter().map(|sample| sample.value[0]).sum()
+}
+
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
