@@ -1,5 +1,5 @@
-//! `cargo xtask dist`: what a package of stackwalk holds: the program, its manual pages, and
-//! completions for bash, zsh and fish.
+//! `cargo xtask dist`: what a package of stackwalk holds: the program, its manual pages, completions
+//! for bash, zsh and fish, and what systemd needs to run it all the time.
 //!
 //! The pages are made by an example of walker-user, which knows the command line; xtask does not
 //! depend on the program, so that it builds where the program does not.
@@ -10,6 +10,9 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::{process, workspace::Workspace};
+
+/// The unit of systemd, and the file that it reads.
+const SERVICE: [&str; 2] = ["stackwalk-live.service", "live.toml"];
 
 /// Arguments of `cargo xtask dist`.
 #[derive(Debug, Args)]
@@ -38,8 +41,15 @@ pub(crate) fn run(workspace: &Workspace, args: &DistArgs) -> anyhow::Result<()> 
         .args(["--example", "manual", "--"])
         .arg(&out);
     process::stream(&mut manual)?;
+    let service = out.join("systemd");
+    fs::create_dir_all(&service).with_context(|| format!("cannot create {}", service.display()))?;
+    for name in SERVICE {
+        let from = workspace.service_files().join(name);
+        fs::copy(&from, service.join(name))
+            .with_context(|| format!("cannot copy {} to {}", from.display(), service.display()))?;
+    }
     println!(
-        "{}: stackwalk, man/*.1, completions/*",
+        "{}: stackwalk, man/*.1, completions/*, systemd/*",
         workspace.shown(&out)
     );
     Ok(())

@@ -73,6 +73,11 @@ impl Workspace {
         self.target.join("dist")
     }
 
+    /// Where what systemd needs is.
+    pub(crate) fn service_files(&self) -> PathBuf {
+        self.root.join("dist")
+    }
+
     /// The committed object.
     pub(crate) fn object(&self) -> PathBuf {
         self.root.join("walker-user/bpf/walker.bpf.o")

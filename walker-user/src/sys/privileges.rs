@@ -20,14 +20,14 @@ pub use caps::Capability;
 /// # Errors
 /// If the kernel does not let it.
 pub fn keep(kept: &[Capability]) -> io::Result<Vec<Capability>> {
-    let has = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
+    let permitted = caps::read(None, CapSet::Permitted).map_err(io::Error::other)?;
     let kept: Vec<Capability> = { kept.iter().copied() }
-        .filter(|capability| has.contains(capability))
+        .filter(|capability| permitted.contains(capability))
         .collect();
     let left: CapsHashSet = kept.iter().copied().collect();
     // What is executed gets none of the others either. Without the right to say so, what comes
     // next says the same.
-    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).unwrap_or(false) {
+    if has(Capability::CAP_SETPCAP) {
         for capability in caps::runtime::thread_all_supported() {
             if !left.contains(&capability) {
                 caps::drop(None, CapSet::Bounding, capability).map_err(io::Error::other)?;
@@ -45,12 +45,18 @@ pub fn keep(kept: &[Capability]) -> io::Result<Vec<Capability>> {
     Ok(kept)
 }
 
+/// Whether this thread can use a capability.
+#[must_use]
+pub fn has(capability: Capability) -> bool {
+    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+}
+
 /// Whether something works without a capability that this thread has; it has it again afterwards.
 ///
 /// # Errors
 /// If the kernel does not let it go or come back.
 pub fn works_without(capability: Capability, something: impl FnOnce() -> bool) -> io::Result<bool> {
-    let had = caps::has_cap(None, CapSet::Effective, capability).map_err(io::Error::other)?;
+    let had = has(capability);
     if had {
         caps::drop(None, CapSet::Effective, capability).map_err(io::Error::other)?;
     }

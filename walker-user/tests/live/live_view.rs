@@ -22,17 +22,20 @@ pub(crate) const TESTS_OF_PROGRAMS: &[Test] = &[
 ];
 
 /// A live view that runs.
-struct View {
-    child: Child,
+pub(crate) struct View {
+    pub(crate) child: Child,
     output: BufReader<ChildStdout>,
     authority: String,
     token: String,
 }
 
 impl View {
-    fn start(place: &Place, arguments: &[&str]) -> Self {
-        let mut command =
-            place.stackwalk(&[&["live", "--listen", "127.0.0.1:0"], arguments].concat());
+    pub(crate) fn start(place: &Place, arguments: &[&str]) -> Self {
+        let arguments = [&["live", "--listen", "127.0.0.1:0"], arguments].concat();
+        Self::of(&mut place.stackwalk(&arguments))
+    }
+
+    pub(crate) fn of(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut url = String::new();
@@ -75,7 +78,7 @@ impl View {
         body
     }
 
-    fn folded(&self) -> String {
+    pub(crate) fn folded(&self) -> String {
         String::from_utf8(self.get("/download/folded?window=start")).unwrap()
     }
 
@@ -83,13 +86,19 @@ impl View {
         serde_json::from_slice(&self.get("/health")).unwrap()
     }
 
-    /// Ends it as Ctrl-C does; returns its exit status.
-    fn end(mut self) -> Option<i32> {
-        interrupt(&self.child);
+    /// What else it writes until it ends, and its exit status.
+    pub(crate) fn rest(mut self) -> (String, Option<i32>) {
         let mut rest = String::new();
         self.output.read_to_string(&mut rest).unwrap();
+        (rest, self.child.wait().unwrap().code())
+    }
+
+    /// Ends it as Ctrl-C does; returns its exit status.
+    pub(crate) fn end(self) -> Option<i32> {
+        interrupt(&self.child);
+        let (rest, status) = self.rest();
         assert_eq!(rest, "");
-        self.child.wait().unwrap().code()
+        status
     }
 }
 
@@ -157,10 +166,8 @@ fn what_runs_is_seen_with_its_names_while_it_runs() {
 
 fn a_command_is_seen_from_its_start_and_its_status_passed_on() {
     let place = Place::new();
-    let mut view = View::start(&place, &["--", "sh", "-c", "exit 3"]);
-    let mut rest = String::new();
-    view.output.read_to_string(&mut rest).unwrap();
-    assert_eq!(view.child.wait().unwrap().code(), Some(3));
+    let view = View::start(&place, &["--", "sh", "-c", "exit 3"]);
+    assert_eq!(view.rest().1, Some(3));
 }
 
 fn a_terminal_shows_it_and_is_given_back() {

@@ -25,6 +25,7 @@ mod helper;
 mod hotplug;
 mod kernel;
 mod lifecycle;
+mod live_always;
 mod live_view;
 mod load;
 mod mistakes;
@@ -103,12 +104,14 @@ fn main() -> ExitCode {
         (hotplug::TESTS, Some(SAME)),
         (output::TESTS, Some(SAME)),
         (lifecycle::TESTS, Some(SAME)),
+        (live_always::TESTS, Some(SAME)),
         (recordings::TESTS, Some(SAME)),
         (processes::TESTS_OF_HELPERS, Some(SAME)),
         (processes::TESTS, Some(BUILDS)),
         (user::TESTS, Some(BUILDS)),
         (files::TESTS, Some(BUILDS)),
         (live_view::TESTS_OF_PROGRAMS, Some(BUILDS)),
+        (live_always::TESTS_OF_PROGRAMS, Some(BUILDS)),
         (recordings::TESTS_OF_PROGRAMS, Some(BUILDS)),
         (containers::TESTS, Some(BUILDS)),
         (sides::TESTS, Some(BUILDS)),

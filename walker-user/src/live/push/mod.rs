@@ -322,7 +322,7 @@ impl Worker {
             let until = Instant::now() + PATIENCE;
             while sender.attempt(LAST_PATIENCE) && Instant::now() < until {}
         }
-        sender.keep();
+        sender.finish();
     }
 }
 

@@ -166,6 +166,11 @@ impl Queue {
         self.drop_oldest(true, MAX_IN_MEMORY, MAX_BYTES);
     }
 
+    /// Drops what is not in the folder.
+    pub(super) fn drop_memory(&mut self) {
+        self.drop_oldest(true, 0, 0);
+    }
+
     /// Drops the oldest of those in memory, or of those in the folder.
     fn drop_oldest(&mut self, in_memory: bool, most: usize, most_bytes: u64) {
         let is_meant = |waiting: &Waiting| waiting.body.is_some() == in_memory;

@@ -167,6 +167,12 @@ impl Sender {
         }
     }
 
+    /// Leaves to the next process what it can find; the rest is dropped.
+    pub(super) fn finish(&mut self) {
+        self.keep();
+        self.queue.drop_memory();
+    }
+
     fn say_dropped(&mut self, before: u64) {
         if self.queue.dropped() > before && !std::mem::replace(&mut self.said.dropped, true) {
             (self.say)(

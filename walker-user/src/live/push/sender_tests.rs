@@ -151,6 +151,9 @@ fn a_store_that_is_silent_or_gone_is_given_up() {
     assert!(before.elapsed() < Duration::from_secs(10));
     assert_eq!(counted(&sender), [1, 0, 1, 0]);
     assert_eq!(said.try_iter().count(), 1);
+    // What is in memory ends with the process.
+    sender.finish();
+    assert_eq!(counted(&sender), [1, 0, 0, 1]);
 }
 
 #[test]
@@ -188,6 +191,8 @@ fn what_could_not_be_sent_is_sent_by_the_next_process() {
     before.add(batch(0));
     before.add(batch(1));
     assert!(!before.attempt(LIMIT));
+    before.finish();
+    assert_eq!(counted(&before), [2, 0, 2, 0]);
     drop(before);
 
     let store = Store::new();
