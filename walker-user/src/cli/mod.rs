@@ -28,6 +28,7 @@ mod recording_file;
 mod replay;
 mod report;
 mod run;
+mod signals;
 mod stacks;
 mod status;
 mod summary;

@@ -9,13 +9,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{MissedTickBehavior, interval, sleep_until},
-};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use walker_common::maps::Counters;
 
-use super::{SamplingArgs, TargetArgs, status::StatusLine};
+use super::{
+    SamplingArgs, TargetArgs,
+    signals::{Signals, came},
+    status::StatusLine,
+};
 use crate::{
     capture::{
         events::EventsWanted,
@@ -246,7 +247,7 @@ impl Run {
                 _ = signals.interrupt.recv() => return Ok(false),
                 _ = signals.terminate.recv() => return Ok(false),
                 () = at(deadline) => return Ok(false),
-                () = came(signals.hangup.as_mut()) => observer.reload(),
+                () = came(&mut signals.hangup) => observer.reload(),
                 _ = look.tick() => {
                     if let Some(child) = child.as_deref_mut()
                         && child.try_wait().context("cannot ask after the command")?.is_some()
@@ -294,16 +295,6 @@ async fn at(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// Waits for a signal; forever if it is not listened for.
-async fn came(signal: Option<&mut Signal>) {
-    match signal {
-        Some(signal) => {
-            signal.recv().await;
-        }
-        None => std::future::pending().await,
-    }
-}
-
 /// Collects the command's status, after asking it to end if it has not. `None` if it was our
 /// doing that it ended.
 async fn end_command(
@@ -332,41 +323,5 @@ async fn end_command(
                 return Ok(None);
             }
         }
-    }
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    child: Signal,
-    hangup: Option<Signal>,
-}
-
-impl Signals {
-    fn new(reloads: bool) -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            child: listen(SignalKind::child())?,
-            hangup: match reloads {
-                true => Some(listen(SignalKind::hangup())?),
-                false => None,
-            },
-        })
-    }
-
-    /// Whether one that ends the sampling has come while it was set up.
-    async fn came_already(&mut self) -> bool {
-        let stop = async {
-            tokio::select! {
-                _ = self.interrupt.recv() => {}
-                _ = self.terminate.recv() => {}
-            }
-        };
-        // Signals are noticed only while the event loop waits, so it has to wait a little.
-        tokio::time::timeout(Duration::from_millis(1), stop)
-            .await
-            .is_ok()
     }
 }

@@ -1,6 +1,12 @@
 //! What arrives at a store while samples go on.
 
-use super::{test_store::Store, *};
+use super::{
+    super::{
+        prepare,
+        test_store::{self, Store},
+    },
+    *,
+};
 use crate::{
     kernel::kallsyms::Kallsyms,
     live::{
