@@ -374,7 +374,6 @@ impl Store {
     /// The samples of a window, with their stacks, and the slot in which it begins.
     #[must_use]
     pub fn window(&self, window: Window) -> (Profile, u32) {
-        let mut profile = self.profile.clone();
         let (from, to) = match window {
             Window::Start => (0, self.slot.saturating_add(1)),
             Window::Slots(from, to) => (from.max(self.first_slot), to),
@@ -397,15 +396,13 @@ impl Store {
                 sums
             }
         };
-        for (stack, sum) in sums.iter().enumerate() {
-            profile.weigh(stack, sum.samples, sum.weight);
-        }
+        let weights = sums.iter().map(|sum| (sum.samples, sum.weight));
+        let mut profile = self.profile.weighed(weights);
         let slots = u64::from(to.saturating_sub(from).min(self.slot.saturating_add(1)));
         profile.meta.duration = Duration::from_nanos(slots * SLOT_NS);
         let samples = sums.iter().map(|sum| sum.samples).sum();
         profile.meta.totals.taken = samples;
         profile.meta.totals.delivered = samples;
-        profile.retain_stacks(|stack| stack.samples > 0);
         (profile, from)
     }
 }

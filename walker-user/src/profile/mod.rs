@@ -287,9 +287,29 @@ impl Profile {
         (stack.samples, stack.weight) = (samples, weight);
     }
 
-    /// Leaves out the stacks that are not wanted.
-    pub fn retain_stacks(&mut self, wanted: impl FnMut(&WeightedStack) -> bool) {
-        self.stacks.retain(wanted);
+    /// The same with other samples: how many each stack has, and what they weigh. Stacks without any
+    /// are left out.
+    #[must_use]
+    pub fn weighed(&self, weights: impl IntoIterator<Item = (u64, u64)>) -> Self {
+        let stacks = self.stacks.iter().zip(weights);
+        let stacks = stacks.filter(|(_, (samples, _))| *samples > 0);
+        Self {
+            meta: self.meta.clone(),
+            strings: self.strings.clone(),
+            events: self.events.clone(),
+            frames: self.frames.clone(),
+            frame_ids: self.frame_ids.clone(),
+            objects: self.objects.clone(),
+            object_ids: self.object_ids.clone(),
+            stacks: stacks
+                .map(|(stack, (samples, weight))| WeightedStack {
+                    samples,
+                    weight,
+                    ..stack.clone()
+                })
+                .collect(),
+            ..*self
+        }
     }
 
     /// The stacks, in the order they were added.

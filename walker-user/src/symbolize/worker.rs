@@ -13,7 +13,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{CodeSymbol, lookup};
-use crate::sys::confine;
+use crate::sys::{confine, process};
 
 /// The only argument of a worker process.
 pub const ARGUMENT: &str = "--symbol-worker";
@@ -31,6 +31,8 @@ pub fn main_if_asked() -> Option<ExitCode> {
     if arguments.next().as_deref() != Some(OsStr::new(ARGUMENT)) || arguments.next().is_some() {
         return None;
     }
+    // It was started as `/proc/self/exe`.
+    process::name_thread(c"stackwalk-names");
     let served = confine::confine(MAX_MEMORY).and_then(|()| serve(io::stdin(), io::stdout()));
     Some(match served {
         Ok(()) => ExitCode::SUCCESS,
