@@ -40,7 +40,6 @@ use crate::{
     symbolize::{CodeSymbol, KernelSymbols, Reason},
     sys::{
         clock::monotonic_ns,
-        memory,
         privileges::{self, Capability},
     },
     unwind::StopReason,
@@ -48,8 +47,6 @@ use crate::{
 
 /// How often there is a delta.
 const FLUSH_EVERY: Duration = Duration::from_millis(150);
-/// How often memory that was freed is given back.
-const GIVE_BACK_EVERY: Duration = Duration::from_secs(60);
 /// How many batches may wait. If that many do, samples wait at the capture's side, and are dropped
 /// there, and counted, if they get too many.
 const WAITING: usize = 64;
@@ -366,7 +363,6 @@ impl Hub {
 
     fn run(mut self) {
         let mut due = Instant::now();
-        let mut give_back = due + GIVE_BACK_EVERY;
         loop {
             let wait = due.saturating_duration_since(Instant::now());
             let message = self.messages.try_recv().or_else(|error| match error {
@@ -387,10 +383,6 @@ impl Hub {
                     return;
                 }
                 due = Instant::now() + FLUSH_EVERY;
-                if due >= give_back {
-                    memory::give_back();
-                    give_back = due + GIVE_BACK_EVERY;
-                }
             }
         }
     }

@@ -1,13 +1,16 @@
-//! Memory that was freed, given back to the kernel.
+//! How the allocator uses memory.
 
-/// Gives back what the allocator keeps of freed memory. Takes some milliseconds.
+/// Lets all threads but the first, from now on, allocate from one pool.
 ///
-/// glibc keeps most of what threads free for them, for good: after hours a recorder would hold the
-/// sum of all that its threads ever needed. Other C libraries give it back by themselves.
-pub(crate) fn give_back() {
+/// glibc gives threads pools of their own and keeps what is freed in each of them: after hours a
+/// recorder would hold the sum of all that its threads ever needed at one time or another, twice what
+/// it needs. (To give memory back, by `malloc_trim`, takes seconds, in which nobody can allocate.)
+/// The first thread, which takes samples, does not wait for the others. Other C libraries have no
+/// such pools.
+pub(crate) fn share_pool() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes a number, and may be called at any time and from any thread.
+    // SAFETY: it takes numbers, and may be called at any time.
     unsafe {
-        libc::malloc_trim(0);
+        libc::mallopt(libc::M_ARENA_MAX, 2);
     }
 }
