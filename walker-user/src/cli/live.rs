@@ -27,7 +27,7 @@ use crate::{
         server::{Access, new_token},
         tui::Screen,
     },
-    sys::{memory, regular_file},
+    sys::regular_file,
 };
 
 /// Where it listens if that is free and nothing else is asked for.
@@ -67,7 +67,6 @@ pub(super) struct LiveArgs {
 }
 
 pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
-    memory::share_pool();
     let config = match &args.config {
         Some(path) => Config::read(path)?,
         None => Config::default(),

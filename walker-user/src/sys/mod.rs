@@ -4,7 +4,6 @@ pub mod bpf;
 pub mod clock;
 pub(crate) mod confine;
 pub mod limits;
-pub(crate) mod memory;
 pub mod perf;
 pub mod perf_ring;
 pub(crate) mod priority;
