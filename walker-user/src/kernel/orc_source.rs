@@ -106,12 +106,35 @@ pub fn by_operands(
         unwinder.wrapping_sub(SCAN_BEFORE),
         (SCAN_BEFORE + SCAN_AFTER) as usize,
     )?;
-    find_in_code(&code)
+    // Bytes of code can fit each other by chance: there is a table, or there is none.
+    let mut found = find_in_code(&code);
+    found.retain(|location| begins_like_a_table(memory, location));
+    match found[..] {
+        [location] => Ok(location),
+        _ => Err(OrcSourceError::Operands {
+            solutions: found.len(),
+        }),
+    }
+}
+
+/// Whether the first addresses of a table are of the kernel's image before it, and in order.
+fn begins_like_a_table(memory: &mut impl KernelMemory, location: &OrcLocation) -> bool {
+    const LOOKED_AT: usize = 64;
+    let Ok(bytes) = memory.read(location.ips, LOOKED_AT * 4) else {
+        return false;
+    };
+    let places = (location.ips..).step_by(4);
+    let addresses = bytes.as_chunks::<4>().0.iter().zip(places);
+    let addresses: Vec<u64> = addresses
+        .map(|(offset, at)| at.wrapping_add_signed(i32::from_le_bytes(*offset).into()))
+        .collect();
+    let image = KERNEL_IMAGE_BEGIN..location.ips;
+    addresses.is_sorted_by(|a, b| a < b) && addresses.iter().all(|at| image.contains(at))
 }
 
 /// Looks for three addresses A < B < C in code such that A..B holds as many 4-byte words as B..C
 /// holds entries: the linker puts the two arrays next to each other.
-fn find_in_code(code: &[u8]) -> Result<OrcLocation, OrcSourceError> {
+fn find_in_code(code: &[u8]) -> Vec<OrcLocation> {
     let mut addresses: Vec<u64> = code
         .windows(4)
         .filter_map(|window| window.first_chunk().copied())
@@ -142,12 +165,7 @@ fn find_in_code(code: &[u8]) -> Result<OrcLocation, OrcSourceError> {
             }
         }
     }
-    match found[..] {
-        [location] => Ok(location),
-        _ => Err(OrcSourceError::Operands {
-            solutions: found.len(),
-        }),
-    }
+    found
 }
 
 /// The two raw arrays of a table, and where the first was in memory.

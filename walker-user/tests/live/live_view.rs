@@ -39,7 +39,11 @@ impl View {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut url = String::new();
-        output.read_line(&mut url).unwrap();
+        // A command can have said something before.
+        while !url.starts_with("http://") {
+            url.clear();
+            assert!(output.read_line(&mut url).unwrap() > 0);
+        }
         let rest = url.trim().strip_prefix("http://");
         let (authority, token) = rest.and_then(|rest| rest.split_once("/?token=")).unwrap();
         Self {
