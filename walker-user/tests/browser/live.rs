@@ -440,9 +440,21 @@ fn a_server_that_comes_back_is_found_and_so_is_the_place() {
     );
     assert_eq!(page.text("title"), "another title");
     assert_eq!(place(&mut page), json!(["do_syscall_64", 3, true]));
-    // And it goes on.
+    // And it goes on; so does a page that was paused at a time that the next run has not reached.
     let all = run.sample(read, 0, 5);
     shows(&mut page, all);
+    page.press("pause");
+    door.close();
+    let mut run = Run::start(&mut door, "a third title");
+    let read = run.stack("reader", &steps);
+    let all = run.sample(read, 0, 3);
+    shows(&mut page, all);
+    // Nothing but the connections that were broken.
+    let complaints = page.complaints();
+    assert!(
+        complaints.iter().all(|said| said.contains("/stream")),
+        "{complaints:?}"
+    );
 }
 
 fn what_is_seen_can_be_downloaded() {

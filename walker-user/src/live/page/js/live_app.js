@@ -58,7 +58,7 @@ export class LiveApp extends App {
   reset(snapshot) {
     this.model.reset(snapshot);
     // What was paused, or selected, may be of another run.
-    if (this.paused && this.model.slot + 1 < this.pausedAt) this.setPaused(false);
+    if (this.paused && this.model.slot + 1 < this.pausedAt) this.pausedAt = this.range = this.strip.range = null;
     this.strip.key = null;
     this.known = 0;
     this.again?.();
