@@ -3,6 +3,7 @@
 //! Exit status: 0 for success, 1 for a check that failed (`verify` with disagreements, `doctor`
 //! with something missing), 2 for an error. `record -- CMD` passes on the status of CMD.
 
+mod absent_cpus;
 mod core;
 mod depth;
 mod diff;

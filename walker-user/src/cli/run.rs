@@ -14,6 +14,7 @@ use walker_common::maps::Counters;
 
 use super::{
     SamplingArgs, TargetArgs,
+    absent_cpus::AbsentCpus,
     signals::{Signals, came},
     status::StatusLine,
 };
@@ -22,7 +23,7 @@ use crate::{
         events::EventsWanted,
         object::Sides,
         record::Record,
-        session::{Captured, Ended, Session, SessionOptions},
+        session::{Captured, Ended, Session, SessionOptions, online_cpus},
         target::Target,
     },
     kernel::image::KernelImage,
@@ -240,6 +241,7 @@ impl Run {
             .map(|after| tokio::time::Instant::from_std(started + after));
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut absent = AbsentCpus::new(self.session.cpus(), &online_cpus()?);
         let mut more = false;
         loop {
             tokio::select! {
@@ -256,6 +258,12 @@ impl Run {
                     }
                     if !self.target.is_alive() {
                         return Ok(false);
+                    }
+                    for cpu in absent.look(&online_cpus()?) {
+                        complain(&format!(
+                            "warning  CPU {cpu} has come online and is not sampled: start again to \
+                             have its samples"
+                        ));
                     }
                     let counters = self.session.counters()?;
                     let all = counters.into_iter().sum();

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::process::CommandExt as _,
     process::{Child, ChildStdin, Command, Stdio},
 };
@@ -16,6 +16,7 @@ use crate::{
     counters::Events,
     helper::COPY,
     load::{Kind, Load},
+    recorded::interrupt,
     support::{Place, Running},
     test,
     wait::{until, until_sampling},
@@ -25,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(may be ignored: a_cpu_goes_offline_and_comes_back),
     test!(may be ignored: a_cpu_that_is_offline_at_the_start_comes_later),
     test!(may be ignored: a_recording_survives_a_cpu_that_goes_offline),
+    test!(may be ignored: a_cpu_that_is_not_sampled_is_told_of),
 ];
 
 const CPU: u32 = 1;
@@ -131,5 +133,25 @@ fn a_recording_survives_a_cpu_that_goes_offline() -> Completion {
     assert_eq!(run.status.code(), Some(0), "{run:?}");
     assert_eq!(place.files(), ["run.txt"]);
     Events::of(&run.stderr).assert_sum();
+    Completion::Completed
+}
+
+fn a_cpu_that_is_not_sampled_is_told_of() -> Completion {
+    let offline = match Offline::begin() {
+        Ok(offline) => offline,
+        Err(reason) => return Completion::ignored_with(reason),
+    };
+    let place = Place::new();
+    let mut command = place.stackwalk(&["record", "-a", "-o", "run.txt"]);
+    let mut recording = command.stderr(Stdio::piped()).spawn().unwrap();
+    until_sampling(recording.id());
+    drop(offline);
+    let said = BufReader::new(recording.stderr.take().unwrap());
+    let mut lines = said.lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("CPU 1 has come online and is not sampled")));
+    interrupt(&recording);
+    // Who is not listened to any more could not say what it wrote.
+    assert_eq!(lines.filter(|line| line.contains("not sampled")).count(), 0);
+    assert_eq!(recording.wait().unwrap().code(), Some(0));
     Completion::Completed
 }
