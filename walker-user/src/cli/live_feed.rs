@@ -37,7 +37,7 @@ use crate::{
 const MAX_WAITING: usize = 200_000;
 
 /// Most addresses that names are kept of.
-const MAX_ASKED: usize = 500_000;
+const MAX_ASKED: usize = 100_000;
 
 /// Says where to look, or shows it in a terminal.
 pub(super) type Announce = Box<dyn FnOnce(&Arc<Live>) -> anyhow::Result<Option<Shown>>>;
