@@ -41,8 +41,7 @@ fn assert_unwritable(output: &str, what: &str, prepare: impl FnOnce(&Place)) {
     prepare(&place);
     let before = place.files();
     let (mut command, _binary) = place.stackwalk_of_all(&["record", "-a", "-o", output]);
-    // SAFETY: geteuid has no preconditions.
-    if unsafe { libc::geteuid() } == 0 {
+    if walker_user::sys::privileges::effective_user() == 0 {
         command.uid(NOBODY).gid(NOBODY);
     }
     let run = Running::start(&mut command).wait();

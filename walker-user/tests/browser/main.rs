@@ -23,7 +23,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Trial};
 use tempfile::TempDir;
-use walker_user::{output::html, profile::timeline::Timeline};
+use walker_user::{output::html, profile::timeline::Timeline, sys::privileges::effective_user};
 
 use chromium::Page;
 
@@ -69,8 +69,7 @@ fn opened(timeline: &Timeline) -> Page {
 
 /// What a test needs that is not there, if anything.
 fn missing(test: &str) -> Option<&'static str> {
-    // SAFETY: geteuid has no preconditions.
-    let root = unsafe { libc::geteuid() } == 0;
+    let root = effective_user() == 0;
     if chromium::program().is_none() {
         return Some("needs chromium: install it");
     }

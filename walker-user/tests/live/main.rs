@@ -47,6 +47,7 @@ mod walks;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Trial};
+use walker_user::sys::privileges::effective_user;
 
 /// A live test: it panics if something is wrong, and may find that this machine cannot do it.
 type Test = (&'static str, fn() -> Completion);
@@ -83,8 +84,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    // SAFETY: geteuid has no preconditions.
-    let root = unsafe { libc::geteuid() } == 0;
+    let root = effective_user() == 0;
     if !root {
         eprintln!("live tests: all are ignored, because they need root: run them with sudo");
     }
