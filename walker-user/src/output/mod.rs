@@ -63,7 +63,7 @@ fn place(profile: &Profile, (file, line): (SymbolId, u32)) -> String {
 }
 
 /// `part` of `whole` in percent; 0 of 0 is 0 %.
-fn percent(part: u64, whole: u64) -> f64 {
+pub(crate) fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 {
         return 0.0;
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     live::{Health, Window},
-    output::{byte_size, grouped, printable},
+    output::{byte_size, grouped, percent, printable},
     profile::{FrameClass, view::Processes},
 };
 
@@ -79,11 +79,11 @@ fn heading<'a>(state: &State, picture: &Picture, told: &Told<'a>) -> Vec<Line<'a
     );
     if state.search.is_active() {
         let matched = picture.matched(|name| state.search.matches(name));
-        let share = percent(matched, picture.weight());
+        let matched = share(matched, picture.weight());
         let text = printable(&state.search.text);
-        shown.push_str(&format!(", {share} % match /{text}/"));
+        shown.push_str(&format!(", {matched} % match /{text}/"));
     }
-    let complete = percent(health.complete, health.delivered);
+    let complete = share(health.complete, health.delivered);
     vec![
         Line::raw(told.url),
         Line::raw(format!(
@@ -121,9 +121,8 @@ fn titles(state: &State) -> String {
     format!("  own %  total %  on         {what}{processes}{hidden}")
 }
 
-fn percent(part: u64, whole: u64) -> String {
-    let whole = if whole == 0 { 1 } else { whole };
-    format!("{:.2}", part as f64 * 100.0 / whole as f64)
+fn share(part: u64, whole: u64) -> String {
+    format!("{:.2}", percent(part, whole))
 }
 
 fn row_line<'a>(state: &State, picture: &Picture, row: &Row, colours: bool) -> Line<'a> {
@@ -134,8 +133,8 @@ fn row_line<'a>(state: &State, picture: &Picture, row: &Row, colours: bool) -> L
     };
     let weights = format!(
         "{:>7} {:>8}  ",
-        percent(row.own, picture.weight()),
-        percent(row.total, picture.weight())
+        share(row.own, picture.weight()),
+        share(row.total, picture.weight())
     );
     let mark = match (state.pane, row.has_children, row.open) {
         (Pane::Functions, ..) => "",

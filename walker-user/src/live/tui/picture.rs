@@ -41,8 +41,8 @@ pub(super) struct Row {
 pub(super) struct Picture {
     profile: Profile,
     tree: CallTree,
-    /// The nodes of the tree in the order in which they are shown, each with the node it stands on.
-    order: Vec<(usize, usize)>,
+    /// The nodes of the tree in the order in which they are shown.
+    order: Vec<usize>,
     functions: Vec<Row>,
 }
 
@@ -93,7 +93,7 @@ impl Picture {
         let mut rows = Vec::new();
         let mut path: Vec<Key> = Vec::new();
         let mut hidden_below = None;
-        for &(node, _) in &self.order {
+        for &node in &self.order {
             let depth = nodes[node].depth;
             if hidden_below.is_some_and(|limit| depth > limit) {
                 continue;
@@ -149,7 +149,7 @@ impl Picture {
         matches: impl Fn(&str) -> bool,
     ) -> Option<Vec<Key>> {
         let count = self.order.len();
-        let at = from.and_then(|row| self.order.iter().position(|(node, _)| *node == row.node));
+        let at = from.and_then(|row| self.order.iter().position(|node| *node == row.node));
         let steps = 1..=count;
         let index = |step: usize| match (at, back) {
             (Some(at), false) => (at + step) % count,
@@ -159,7 +159,7 @@ impl Picture {
         };
         let nodes = self.tree.nodes();
         let found = steps
-            .map(|step| self.order[index(step)].0)
+            .map(|step| self.order[index(step)])
             .find(|node| matches(&self.name(&nodes[*node].label)))?;
         Some(self.path_of(found))
     }
@@ -192,19 +192,19 @@ impl Picture {
 }
 
 /// The nodes below the root depth first, the heaviest first among siblings.
-fn heaviest_first(tree: &CallTree) -> Vec<(usize, usize)> {
+fn heaviest_first(tree: &CallTree) -> Vec<usize> {
     let nodes = tree.nodes();
     let mut order = Vec::with_capacity(nodes.len());
-    let mut pending = vec![(0, 0)];
-    while let Some((node, parent)) = pending.pop() {
+    let mut pending = vec![0];
+    while let Some(node) = pending.pop() {
         if node > 0 {
-            order.push((node, parent));
+            order.push(node);
         }
         let from = pending.len();
-        pending.extend(tree.children(node).map(|child| (child, node)));
+        pending.extend(tree.children(node));
         // The last one is taken first.
         pending[from..].reverse();
-        pending[from..].sort_by_key(|(child, _)| nodes[*child].total);
+        pending[from..].sort_by_key(|child| nodes[*child].total);
     }
     order
 }
