@@ -96,8 +96,8 @@ pub(super) fn require_evidence(recording: &Recording, path: &Path) -> anyhow::Re
     let path = path.display();
     ensure!(
         recording.has_evidence(),
-        "`{path}` holds walked stacks only: record without --compact, into a .swk file, to have the \
-         bytes that they were walked from"
+        "`{path}` holds walked stacks only: `stackwalk record` without --compact, into a .swk file, \
+         keeps the bytes that they were walked from"
     );
     let version = recording.head.wire_version;
     ensure!(

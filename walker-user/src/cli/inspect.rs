@@ -155,9 +155,10 @@ fn overview(recording: &Recording) -> Vec<(&'static str, String)> {
     for (kind, bytes) in &recording.bytes_by_kind {
         lines.push(("", format!("{:>12}  {}", byte_size(*bytes), kind.name())));
     }
-    let evidence = match recording.has_evidence() {
-        true => "kept: `stackwalk inspect RECORDING NUMBER` shows a sample in full",
-        false => "not kept (--compact, or only pictures were asked for)",
+    let evidence = match (recording.has_evidence(), head.named) {
+        (true, _) => "kept: `stackwalk inspect RECORDING NUMBER` shows a sample in full",
+        (false, true) => "not kept: a live view keeps named stacks, and samples by slots of 50 ms",
+        (false, false) => "not kept (--compact, or only pictures were asked for)",
     };
     lines.push(("evidence", evidence.to_owned()));
     if counts.bytes_dropped > 0 {

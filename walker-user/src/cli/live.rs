@@ -94,11 +94,7 @@ pub(super) fn live(args: &LiveArgs) -> anyhow::Result<ExitCode> {
     let url = format!("http://{}/?token={token}", named(address));
     let sides = args.sides.sides();
     let walker = Walker::new(sides, args.time.bounds()?);
-    let facts = (
-        args.target.title("live"),
-        events.frequency(),
-        args.addresses,
-    );
+    let facts = (args.target.title("live"), args.addresses);
     let door = Door {
         listener,
         access: Access::new(address, token),

@@ -9,6 +9,7 @@ use rustc_hash::FxHashSet;
 use super::{
     live_config::Reload,
     live_privileges,
+    recorder::plain_head,
     run::Observer,
     summary::{self, Dropped},
     walker::{Walked, Walker},
@@ -25,8 +26,8 @@ use crate::{
         tui::Shown,
     },
     process::object::ObjectId,
-    profile::{Meta, ProfileObject},
-    recording::head::{EventHead, unit},
+    profile::ProfileObject,
+    recording::head::Head,
     resolve::{Holder, UserFiles as _, holder},
     stack_tree::{Code, Place, RawFrame},
     symbolize::Reason,
@@ -52,7 +53,6 @@ pub(super) struct Door {
 pub(super) struct Feed {
     pub(super) walker: Walker,
     title: String,
-    frequency: u64,
     addresses: bool,
     door: Option<Door>,
     intake: Option<Intake>,
@@ -90,14 +90,13 @@ struct Handed {
 impl Feed {
     pub(super) fn new(
         walker: Walker,
-        (title, frequency, addresses): (String, u64, bool),
+        (title, addresses): (String, bool),
         door: Door,
         ready: Announce,
     ) -> Self {
         Self {
             walker,
             title,
-            frequency,
             addresses,
             door: Some(door),
             intake: None,
@@ -266,16 +265,11 @@ fn request(user_side: &mut UserSide, holder: Holder, addresses: Vec<u64>) -> Req
 impl Observer for Feed {
     fn prepare(&mut self, session: &mut Session) -> anyhow::Result<()> {
         self.walker.prepare(session, false)?;
-        let events: Vec<EventHead> = session.events().iter().map(EventHead::from).collect();
-        let meta = Meta {
-            title: self.title.clone(),
-            unit: unit(&events),
-            frequency: (events.len() == 1).then_some(self.frequency),
-            events: events.into_iter().map(|event| event.name).collect(),
-            ..Meta::default()
-        };
         let subject = Subject {
-            meta,
+            head: Head {
+                began_monotonic_ns: 0,
+                ..plain_head(session, self.title.clone())
+            },
             cpus: session.cpus().to_vec(),
             kallsyms: Arc::clone(&session.kernel.symbols),
             addresses: self.addresses,

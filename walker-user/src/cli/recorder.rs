@@ -59,6 +59,21 @@ pub(super) struct Recorder {
     pub(super) addresses: Addresses,
 }
 
+/// What every recording says of itself.
+pub(super) fn plain_head(session: &Session, title: String) -> Head {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Head {
+        tool: concat!("stackwalk ", env!("CARGO_PKG_VERSION")).to_owned(),
+        title,
+        wire_version: WIRE_VERSION,
+        host: Host::this(session.cpus().len() as u32),
+        began_realtime_ns: now.map_or(0, |now| now.as_nanos() as u64),
+        began_monotonic_ns: monotonic_ns(),
+        events: session.events().iter().map(EventHead::from).collect(),
+        ..Head::default()
+    }
+}
+
 impl Recorder {
     /// Records into `file`, which is put in its place when the sampling has started: a mistake that
     /// is found before leaves nothing behind.
@@ -77,20 +92,14 @@ impl Recorder {
     fn head(&self, session: &Session) -> Head {
         let kernel = &session.kernel;
         let stext = kernel.symbols.address("_stext").unwrap_or(0);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let mut events: Vec<EventHead> = session.events().iter().map(EventHead::from).collect();
+        let head = plain_head(session, self.options.title.clone());
+        let mut events = head.events;
         for (number, event) in (0..).zip(&mut events) {
             event.waits = self.walker.wait_event == Some(number);
             event.interrupts = self.walker.irq_event == Some(number);
         }
         Head {
-            tool: concat!("stackwalk ", env!("CARGO_PKG_VERSION")).to_owned(),
-            title: self.options.title.clone(),
-            wire_version: WIRE_VERSION,
             evidence: self.options.evidence,
-            host: Host::this(session.cpus().len() as u32),
-            began_realtime_ns: now.map_or(0, |now| now.as_nanos() as u64),
-            began_monotonic_ns: monotonic_ns(),
             events,
             options: Options {
                 kernel: self.options.sides.kernel,
@@ -105,6 +114,7 @@ impl Recorder {
                 offsets: serde_json::to_value(&kernel.offsets).unwrap_or_default(),
                 ..KernelHead::of(&kernel.sampled, stext)
             }),
+            ..head
         }
     }
 

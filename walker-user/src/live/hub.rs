@@ -27,14 +27,18 @@ use super::{
     health::Usage,
     naming::{self, Named},
     push::Pushed,
-    store::{Flushed, KEPT_SLOTS, NamedStack, SLOT_NS},
+    store::{Flushed, KEPT_SLOTS, NamedStack, NotSingle, SLOT_NS},
     stream::{Next, Stream},
     wire::{Encoder, Heading},
 };
 use crate::{
     kernel::kallsyms::Kallsyms,
     process::object::ObjectId,
-    profile::{Meta, ObjectIndex, Profile, ProfileObject, timeline::Timeline},
+    profile::{
+        ObjectIndex, Profile, ProfileObject,
+        timeline::{Point, Timeline},
+    },
+    recording::head::Head,
     resolve::{self, Holder, Names, Referred, holder},
     stack_tree::{Code, Place, Process, RawFrame},
     symbolize::{CodeSymbol, KernelSymbols, Reason},
@@ -126,8 +130,8 @@ enum Message {
 /// What is sampled.
 #[derive(Debug)]
 pub struct Subject {
-    /// What, and how.
-    pub meta: Meta,
+    /// What, how and where, as recordings say it.
+    pub head: Head,
     /// The CPUs.
     pub cpus: Vec<u32>,
     /// Symbols of the kernel.
@@ -142,6 +146,7 @@ pub struct Live {
     shown: Mutex<Shown>,
     changed: watch::Receiver<StreamPlace>,
     began: SystemTime,
+    head: Head,
     pushed: Mutex<Option<Pushed>>,
 }
 
@@ -176,24 +181,27 @@ impl Intake {
     }
 }
 
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// Starts the hub.
 ///
 /// # Errors
 /// If a thread cannot be started.
 pub fn start(subject: Subject) -> io::Result<(Intake, Arc<Live>)> {
     let now = SystemTime::now();
-    let began_ms = now
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis() as u64;
+    let began_ms = since_epoch(now).as_millis() as u64;
     let stream = Stream::new();
+    let meta = subject.head.meta();
     let live = Arc::new(Live {
         changed: stream.subscribe(),
         began: now,
+        head: subject.head,
         pushed: Mutex::new(None),
         shown: Mutex::new(Shown {
             // The time tells this run from others: a client may have been there before.
-            store: Store::new(subject.meta, subject.addresses, began_ms),
+            store: Store::new(meta, subject.addresses, began_ms),
             encoder: Encoder::new(Heading {
                 began_ms,
                 cpus: subject.cpus,
@@ -674,7 +682,22 @@ impl Live {
     #[must_use]
     pub fn timeline(&self, window: Window) -> Timeline {
         let (profile, from) = self.shown().store.window(window);
-        self.as_timeline(profile, from)
+        self.as_timeline(profile, Vec::new(), from)
+    }
+
+    /// The samples of a window one by one, and the head of a recording of them.
+    ///
+    /// # Errors
+    /// If they cannot be told one by one.
+    pub fn samples(&self, window: Window) -> Result<(Timeline, Head), NotSingle> {
+        let (profile, points, from) = self.shown().store.samples(window)?;
+        let timeline = self.as_timeline(profile, points, from);
+        let began = timeline.began.unwrap_or(self.began);
+        let head = Head {
+            began_realtime_ns: since_epoch(began).as_nanos() as u64,
+            ..self.head.clone()
+        };
+        Ok((timeline, head))
     }
 
     /// The samples of these slots, the second not included. No more will be in them: what comes
@@ -685,13 +708,13 @@ impl Live {
         shown.store.close(to);
         let (profile, from) = shown.store.window(Window::Slots(from, to));
         drop(shown);
-        self.as_timeline(profile, from)
+        self.as_timeline(profile, Vec::new(), from)
     }
 
-    fn as_timeline(&self, profile: Profile, from: u32) -> Timeline {
+    fn as_timeline(&self, profile: Profile, points: Vec<Point>, from: u32) -> Timeline {
         Timeline {
             profile,
-            points: Vec::new(),
+            points,
             uses: Vec::new(),
             began: self
                 .began

@@ -17,4 +17,4 @@ pub mod tui;
 mod wire;
 
 pub use health::Health;
-pub use store::{SLOT_NS, Store, Window};
+pub use store::{NotSingle, SLOT_NS, Store, Window};

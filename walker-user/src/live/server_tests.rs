@@ -1,7 +1,7 @@
 //! The server, asked through sockets.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _},
     net::{SocketAddr, TcpStream},
 };
 
@@ -11,7 +11,11 @@ use super::*;
 use crate::{
     kernel::kallsyms::Kallsyms,
     live::hub::{self, Batch, Counted, Intake, LiveSample, Request, Source, Subject},
-    profile::Meta,
+    output::folded,
+    recording::{
+        head::{EventHead, Head},
+        reader::Recording,
+    },
     stack_tree::{Code, Place, Process, RawFrame},
     symbolize::Reason,
     sys::clock::monotonic_ns,
@@ -30,10 +34,10 @@ struct Served {
 fn served() -> Served {
     let kallsyms = "ffffffff81000000 T _stext\nffffffff82000000 T _etext\n";
     let (intake, live) = hub::start(Subject {
-        meta: Meta {
+        head: Head {
             title: "<b>a title</b>".to_owned(),
-            events: vec!["cpu-clock".to_owned()],
-            ..Meta::default()
+            events: vec![EventHead::counted("cpu-clock", None)],
+            ..Head::default()
         },
         cpus: vec![0],
         kallsyms: Arc::new(Kallsyms::read(kallsyms.as_bytes()).unwrap()),
@@ -253,6 +257,26 @@ fn what_is_seen_can_be_had_as_files() {
     assert!(page.starts_with(b"<!DOCTYPE html>"));
     let (_, pprof, _) = served.ask("/download/pb.gz?window=start");
     assert_eq!(pprof[..2], [0x1f, 0x8b]);
+    let (_, recording, head) = served.ask("/download/swk?window=start");
+    assert!(head.contains("stackwalk.swk"), "{head}");
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&recording).unwrap();
+    file.rewind().unwrap();
+    let (recording, _) = Recording::read(file).unwrap();
+    assert!(recording.is_whole());
+    let read = recording.timeline();
+    assert_eq!(read.profile.meta.title, "<b>a title</b>");
+    let mut folded = Vec::new();
+    folded::write(
+        &read.profile,
+        &folded::Options { markers: true },
+        &mut folded,
+    )
+    .unwrap();
+    assert_eq!(
+        String::from_utf8(folded).unwrap(),
+        "program;<script>+0x1;<script>+0x2 1\n"
+    );
     assert_eq!(served.ask("/download/exe").0, 404);
     assert_eq!(served.ask("/download/svg?from=x").0, 400);
     assert_eq!(served.ask("/profile.pb.gz?seconds=0").0, 400);

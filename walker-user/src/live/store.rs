@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     output::html::{table::Table, tables::Tables},
-    profile::{Frame, FrameClass, FrameId, Meta, Profile, WeightedStack},
+    profile::{FrameId, Meta, Profile, WeightedStack, timeline::Point},
 };
 
 /// Length of a slot of time, in nanoseconds.
@@ -29,6 +29,18 @@ const KEPT_NODES: usize = 200_000;
 const FORGOTTEN: &str = "[frames of few samples, not kept]";
 /// What stands for processes that were not kept.
 const OTHERS: &str = "[others]";
+
+/// Most samples that are told one by one.
+const MAX_SINGLE: u64 = 4_000_000;
+
+/// Why samples cannot be told one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSingle {
+    /// The times of the first ones are not kept any more.
+    TooOld,
+    /// There are so many.
+    TooMany(u64),
+}
 
 /// Which samples are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -374,7 +386,17 @@ impl Store {
     /// The samples of a window, with their stacks, and the slot in which it begins.
     #[must_use]
     pub fn window(&self, window: Window) -> (Profile, u32) {
-        let (from, to) = match window {
+        let (from, to) = self.slots(window);
+        let sums = match window {
+            Window::Start => self.sums.clone(),
+            _ => self.sums_of(from, to),
+        };
+        (self.weighed(&sums, from, to), from)
+    }
+
+    /// The slots of a window, the second not included.
+    fn slots(&self, window: Window) -> (u32, u32) {
+        match window {
             Window::Start => (0, self.slot.saturating_add(1)),
             Window::Slots(from, to) => (from.max(self.first_slot), to),
             Window::Last(time) => {
@@ -383,19 +405,25 @@ impl Store {
                 let from = self.slot.saturating_sub(slots);
                 (from.max(self.first_slot), self.slot.saturating_add(1))
             }
-        };
-        let sums = match window {
-            Window::Start => self.sums.clone(),
-            _ => {
-                let mut sums = vec![Sum::default(); self.sums.len()];
-                let first = self.rows.partition_point(|row| row.slot < from);
-                let rows = self.rows.iter().skip(first);
-                for row in rows.take_while(|row| row.slot < to) {
-                    sums[row.stack as usize].add(row.samples.into(), row.weight);
-                }
-                sums
-            }
-        };
+        }
+    }
+
+    /// The rows of some slots.
+    fn rows_of(&self, from: u32, to: u32) -> impl Iterator<Item = &Row> {
+        let first = self.rows.partition_point(|row| row.slot < from);
+        let rows = self.rows.iter().skip(first);
+        rows.take_while(move |row| row.slot < to)
+    }
+
+    fn sums_of(&self, from: u32, to: u32) -> Vec<Sum> {
+        let mut sums = vec![Sum::default(); self.sums.len()];
+        for row in self.rows_of(from, to) {
+            sums[row.stack as usize].add(row.samples.into(), row.weight);
+        }
+        sums
+    }
+
+    fn weighed(&self, sums: &[Sum], from: u32, to: u32) -> Profile {
         let weights = sums.iter().map(|sum| (sum.samples, sum.weight));
         let mut profile = self.profile.weighed(weights);
         let slots = u64::from(to.saturating_sub(from).min(self.slot.saturating_add(1)));
@@ -403,22 +431,54 @@ impl Store {
         let samples = sums.iter().map(|sum| sum.samples).sum();
         profile.meta.totals.taken = samples;
         profile.meta.totals.delivered = samples;
-        (profile, from)
+        profile
     }
-}
 
-impl Profile {
-    /// The frame, or if it is one of the kernel the same without its address.
-    fn without_kernel_address(&mut self, id: FrameId) -> FrameId {
-        let frame = *self.frame(id);
-        match frame.class {
-            FrameClass::Kernel(_) if frame.address != 0 => self.intern_frame(Frame {
-                address: 0,
-                offset: 0,
-                ..frame
-            }),
-            _ => id,
+    /// The samples of a window one by one, and the slot in which it begins. When in its slot a sample
+    /// was taken is not known: those of a row are spread over it. Nor is the thread.
+    ///
+    /// # Errors
+    /// If the times of samples since the start are not all kept any more, or there are too many.
+    pub fn samples(&self, window: Window) -> Result<(Profile, Vec<Point>, u32), NotSingle> {
+        if window == Window::Start && self.first_slot > 0 {
+            return Err(NotSingle::TooOld);
         }
+        let (from, to) = self.slots(window);
+        let sums = self.sums_of(from, to);
+        let all: u64 = sums.iter().map(|sum| sum.samples).sum();
+        if all > MAX_SINGLE {
+            return Err(NotSingle::TooMany(all));
+        }
+        // Stacks without samples are not in the profile.
+        let mut next = 0;
+        let numbers: Vec<u32> = sums
+            .iter()
+            .map(|sum| {
+                let number = next;
+                next += u32::from(sum.samples > 0);
+                number
+            })
+            .collect();
+        let mut points = Vec::with_capacity(all as usize);
+        for row in self.rows_of(from, to) {
+            let samples = u64::from(row.samples);
+            let begin = u64::from(row.slot - from) * SLOT_NS;
+            points.extend((0..samples).map(|index| Point {
+                time_ns: begin + SLOT_NS * index / samples,
+                stack: numbers[row.stack as usize],
+                tid: 0,
+                cpu: row.cpu,
+                number: 0,
+                weight: row.weight / samples + u64::from(index < row.weight % samples),
+                first_use: 0,
+                use_count: 0,
+            }));
+        }
+        points.sort_by_key(|point| point.time_ns);
+        for (number, point) in (1..).zip(&mut points) {
+            point.number = number;
+        }
+        Ok((self.weighed(&sums, from, to), points, from))
     }
 }
 

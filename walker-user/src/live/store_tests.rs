@@ -70,6 +70,41 @@ fn last(store: &Store, seconds: u64) -> Vec<(String, u64)> {
     leaves(&store.window(Window::Last(Duration::from_secs(seconds))).0)
 }
 
+/// Two stacks that have samples in some slots, and one that has none.
+#[test]
+fn samples_are_told_one_by_one_while_their_times_are_kept() {
+    let mut store = store();
+    let stacks = ["unused", "first", "second"].map(|name| stack(&mut store, &[name]));
+    for _ in 0..2 {
+        store.add(3, 1, stacks[1], 5);
+    }
+    store.add(3, 1, stacks[1], 1);
+    store.add(4, 0, stacks[2], 1);
+    store.flush(4);
+    let (profile, points, from) = store.samples(Window::Slots(3, 9)).unwrap();
+    assert_eq!(from, 3);
+    assert_eq!(profile.stacks().len(), 2);
+    let third = SLOT_NS / 3;
+    let told: Vec<_> = points
+        .iter()
+        .map(|point| (point.time_ns, point.stack, point.cpu, point.weight))
+        .collect();
+    let expected = [
+        (0, 0, 1, 4),
+        (third, 0, 1, 4),
+        (2 * SLOT_NS / 3, 0, 1, 3),
+        (SLOT_NS, 1, 0, 1),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(
+        points.iter().map(|point| point.number).collect::<Vec<_>>(),
+        [1, 2, 3, 4]
+    );
+    assert!(store.samples(Window::Start).is_ok());
+    store.flush(KEPT_SLOTS + 5);
+    assert_eq!(store.samples(Window::Start).unwrap_err(), NotSingle::TooOld);
+}
+
 #[test]
 fn windows_hold_what_was_sampled_in_them() {
     let mut store = store();

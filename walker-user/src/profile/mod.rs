@@ -271,6 +271,19 @@ impl Profile {
         self.frames[id.0 as usize].1
     }
 
+    /// The frame, or if it is one of the kernel the same without its address.
+    pub(crate) fn without_kernel_address(&mut self, id: FrameId) -> FrameId {
+        let frame = *self.frame(id);
+        match frame.class {
+            FrameClass::Kernel(_) if frame.address != 0 => self.intern_frame(Frame {
+                address: 0,
+                offset: 0,
+                ..frame
+            }),
+            _ => id,
+        }
+    }
+
     /// Adds a stack. Stacks that differ in nothing but their weight may be added more than once:
     /// every output merges them.
     pub fn push(&mut self, stack: WeightedStack) {

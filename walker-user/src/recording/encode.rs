@@ -1,10 +1,12 @@
 //! Rows of what the recorder has in memory. When they are written is decided by [`super::sink`].
 
-use std::os::unix::ffi::OsStrExt as _;
+use std::{io, iter, os::unix::ffi::OsStrExt as _};
+
+use serde::Serialize;
 
 use super::rows::{
-    CodeRow, Entry, FrameRow, MappingRow, NodeRow, ObjectRow, PlaceRow, PlacedAt, ProcessDid,
-    ProcessEvent,
+    CodeRow, Entry, FrameRow, MappingRow, NameRow, NodeRow, ObjectRow, PlaceRow, PlacedAt,
+    ProcessDid, ProcessEvent,
 };
 use crate::{
     capture::side_band::{Event, SideBand},
@@ -13,8 +15,57 @@ use crate::{
     user_side::{CodePlace, Seen, SeenCode},
 };
 
+/// Most rows or entries of one chunk, so that it stays below the limit of a chunk.
+pub(super) const ROWS_PER_CHUNK: usize = 50_000;
+/// Most bytes of the entries of a chunk, more or less.
+const ENTRY_BYTES: usize = 1 << 20;
+
+pub(super) fn encoded<T: Serialize + ?Sized>(rows: &T) -> io::Result<Vec<u8>> {
+    postcard::to_stdvec(rows).map_err(io::Error::other)
+}
+
+/// Entries in parts that fit into a chunk each.
+pub(super) fn entry_parts(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
+    let mut rest = entries;
+    iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take(ROWS_PER_CHUNK).take_while(|entry| {
+            bytes += entry_bytes(entry);
+            bytes <= ENTRY_BYTES
+        });
+        let (now, later) = rest.split_at_checked(fits.count().max(1))?;
+        rest = later;
+        Some(now)
+    })
+}
+
+/// The chunks of names.
+pub(super) fn name_chunks(names: &[NameRow]) -> io::Result<Vec<Vec<u8>>> {
+    let mut chunks = Vec::new();
+    let mut rows: Vec<u8> = Vec::new();
+    let mut count = 0u32;
+    let chunk = |count: &mut u32, rows: &mut Vec<u8>| -> io::Result<Vec<u8>> {
+        let mut chunk = encoded(&std::mem::take(count))?;
+        chunk.append(rows);
+        Ok(chunk)
+    };
+    for name in names {
+        // A name has at most 4 KiB, and there are at most some hundred inlined functions.
+        let row = encoded(name)?;
+        if count > 0 && rows.len() + row.len() > ENTRY_BYTES {
+            chunks.push(chunk(&mut count, &mut rows)?);
+        }
+        rows.extend_from_slice(&row);
+        count += 1;
+    }
+    if count > 0 {
+        chunks.push(chunk(&mut count, &mut rows)?);
+    }
+    Ok(chunks)
+}
+
 /// Bytes of an entry, more or less.
-pub(super) const fn entry_bytes(entry: &Entry) -> usize {
+const fn entry_bytes(entry: &Entry) -> usize {
     32 + match entry {
         Entry::Process { .. } | Entry::Mapping(_) => 16,
         Entry::Object(_, object) => object.path.len() + 20,

@@ -12,9 +12,15 @@ use crate::{
     capture::events::{EventInfo, Weight},
     classify::{KnownStack, NextSp},
     kernel::{sampled::SampledKernel, stacks::CpuStackTable},
-    profile::{Missing, Totals, Unit},
+    profile::{Meta, Missing, Totals, Unit},
     unwind::kernel::{TextMap, TextRange},
 };
+
+/// The process ID of stacks that are of several processes.
+pub const NO_PID: u32 = u32::MAX;
+/// Where addresses of the kernel begin that are not made up, in a recording that is
+/// [named](Head::named).
+pub const MADE_UP_KERNEL_END: u64 = 1 << 32;
 
 /// The first chunk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +33,10 @@ pub struct Head {
     pub wire_version: u16,
     /// Whether the records were kept; only walked stacks otherwise.
     pub evidence: bool,
+    /// Whether all stacks had names before they were recorded: what has none has none, and addresses
+    /// of the kernel below [`MADE_UP_KERNEL_END`] are made up.
+    #[serde(default)]
+    pub named: bool,
     /// The machine.
     pub host: Host,
     /// When it began, in nanoseconds since 1970.
@@ -119,6 +129,20 @@ impl From<&EventInfo> for EventHead {
 }
 
 impl EventHead {
+    /// An event that is counted by ones, so many times a second on each CPU if that was aimed at.
+    #[must_use]
+    pub fn counted(name: &str, frequency: Option<u64>) -> Self {
+        Self {
+            name: name.to_owned(),
+            weight: WeightHead::Events(1),
+            frequency,
+            entry: None,
+            traced: false,
+            waits: false,
+            interrupts: false,
+        }
+    }
+
     /// The range of its function's entry.
     #[must_use]
     pub fn entry(&self) -> Option<TextRange> {
@@ -126,9 +150,26 @@ impl EventHead {
     }
 }
 
+impl Head {
+    /// What is recorded, and how; not for how long, and where samples went.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        let events = &self.events;
+        Meta {
+            title: self.title.clone(),
+            events: events.iter().map(|event| event.name.clone()).collect(),
+            unit: unit(events),
+            frequency: match events.as_slice() {
+                [event] => event.frequency.filter(|frequency| *frequency > 0),
+                _ => None,
+            },
+            ..Meta::default()
+        }
+    }
+}
+
 /// What the weights of these events can be shown in together.
-#[must_use]
-pub fn unit(events: &[EventHead]) -> Unit {
+fn unit(events: &[EventHead]) -> Unit {
     let weighs = |weight: fn(WeightHead) -> bool| events.iter().any(|event| weight(event.weight));
     if weighs(|weight| matches!(weight, WeightHead::Nanoseconds(_) | WeightHead::Duration)) {
         Unit::Nanoseconds

@@ -3,12 +3,14 @@
 //! [`chunk`] is the frame of the file, [`head`] and [`rows`] are what it holds. [`sink`],
 //! [`encode`] and [`writer`] write it while the capture runs; [`reader`] reads it back (`loader` checks what the
 //! chunks hold), [`symbols`] names what has no name in it, and `timeline` brings both together.
+//! [`named`] writes what was never raw.
 //! [`replay`] walks the kept bytes again. `docs/format.md` describes the file.
 
 pub mod chunk;
 pub mod encode;
 pub mod head;
 mod loader;
+pub mod named;
 pub mod reader;
 pub mod recorded_code;
 pub mod replay;

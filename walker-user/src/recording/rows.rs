@@ -154,7 +154,7 @@ pub enum PlacedAt {
 }
 
 /// A frame of the tree of stacks. Frames are numbered in the order in which they are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeRow {
     /// What it was called from, in the direction of the root.
     pub parent: PlacedAt,

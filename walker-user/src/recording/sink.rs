@@ -8,13 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
 use walker_common::wire::{SampleHeader, WaitEnd};
 use zerocopy::IntoBytes as _;
 
 use super::{
     chunk::Kind,
-    encode::{entry_bytes, event, node_row, object_row, placed_at, seen_entry},
+    encode::{
+        ROWS_PER_CHUNK, encoded, entry_parts, event, name_chunks, node_row, object_row, placed_at,
+        seen_entry,
+    },
     head::{Counts, Head},
     rows::{Entry, NameRow, NodeRow, OrcChunk, SampleChunk, SampleRow},
     writer::Writer,
@@ -36,10 +38,6 @@ const EVIDENCE_BYTES_ALONE: usize = 8 << 20;
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 /// The most samples that wait because the disk is slow.
 const MAX_ROWS: usize = 500_000;
-/// Most rows or entries of one chunk, so that it stays below the limit of a chunk.
-const ROWS_PER_CHUNK: usize = 50_000;
-/// Most bytes of the entries of a chunk, more or less.
-const ENTRY_BYTES: usize = 1 << 20;
 /// Entries of an unwind table in one chunk.
 const ORC_PER_CHUNK: usize = 200_000;
 
@@ -274,16 +272,8 @@ impl Sink {
         if let Some(user_side) = user_side {
             self.new_of_processes(user_side, &mut entries);
         }
-        let mut rest = entries.as_slice();
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = rest.iter().take(ROWS_PER_CHUNK).take_while(|entry| {
-                bytes += entry_bytes(entry);
-                bytes <= ENTRY_BYTES
-            });
-            let (now, later) = rest.split_at(fits.count().max(1));
-            self.writer.write(Kind::Tables, encoded(now)?);
-            rest = later;
+        for part in entry_parts(&entries) {
+            self.writer.write(Kind::Tables, encoded(part)?);
         }
         let nodes = tree.nodes();
         // All that were forgotten were written before.
@@ -349,29 +339,9 @@ impl Sink {
     /// # Errors
     /// If something cannot be encoded, which no input can cause.
     pub fn names(&self, names: &[NameRow]) -> io::Result<()> {
-        // A name has at most 4 KiB, and there are at most some hundred inlined functions.
-        let mut chunk = Vec::new();
-        let mut count = 0u32;
-        for name in names {
-            let row = encoded(name)?;
-            if !chunk.is_empty() && chunk.len() + row.len() > ENTRY_BYTES {
-                self.write_names(count, &chunk)?;
-                chunk.clear();
-                count = 0;
-            }
-            chunk.extend_from_slice(&row);
-            count += 1;
+        for chunk in name_chunks(names)? {
+            self.writer.write(Kind::Names, chunk);
         }
-        if count > 0 {
-            self.write_names(count, &chunk)?;
-        }
-        Ok(())
-    }
-
-    fn write_names(&self, count: u32, rows: &[u8]) -> io::Result<()> {
-        let mut chunk = encoded(&count)?;
-        chunk.extend_from_slice(rows);
-        self.writer.write(Kind::Names, chunk);
         Ok(())
     }
 
@@ -383,10 +353,6 @@ impl Sink {
         self.counts(Kind::End, counts)?;
         self.writer.finish()
     }
-}
-
-fn encoded<T: Serialize + ?Sized>(rows: &T) -> io::Result<Vec<u8>> {
-    postcard::to_stdvec(rows).map_err(io::Error::other)
 }
 
 fn encode_orc(number: u32, table: &OrcTable, chunks: &mut Vec<Vec<u8>>) -> io::Result<()> {

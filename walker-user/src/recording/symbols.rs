@@ -111,7 +111,10 @@ impl Recording {
     /// The addresses of samples that have no name in the file.
     #[must_use]
     pub fn unnamed(&self) -> Addresses {
-        self.without_names(self.addresses())
+        match self.head.named {
+            true => Addresses::default(),
+            false => self.without_names(self.addresses()),
+        }
     }
 
     /// Those of these addresses that have no name.

@@ -10,7 +10,11 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{DAMAGED, DAMAGED_PROCESS, head::unit, reader::Recording};
+use super::{
+    DAMAGED, DAMAGED_PROCESS,
+    head::{MADE_UP_KERNEL_END, NO_PID},
+    reader::Recording,
+};
 use crate::{
     elf::BuildId,
     process::object::ObjectId,
@@ -46,17 +50,10 @@ impl Recording {
     /// What was recorded, and how.
     #[must_use]
     pub fn meta(&self) -> Meta {
-        let events = &self.head.events;
         Meta {
-            title: self.head.title.clone(),
-            events: events.iter().map(|event| event.name.clone()).collect(),
-            unit: unit(events),
-            frequency: match events.as_slice() {
-                [event] => event.frequency.filter(|frequency| *frequency > 0),
-                _ => None,
-            },
             duration: Duration::from_nanos(self.counts.duration_ns),
             totals: self.counts.totals(),
+            ..self.head.meta()
         }
     }
 
@@ -125,7 +122,7 @@ impl Builder<'_> {
         let has_room = self.named < MAX_FRAMES;
         let place = place.filter(|_| has_room);
         let process = place.and_then(|place| self.recording.stack(place, &mut self.frames));
-        let frames = match &process {
+        let mut frames = match &process {
             Some(process) => {
                 let recording = self.recording;
                 recording
@@ -137,13 +134,20 @@ impl Builder<'_> {
                     .note(if has_room { DAMAGED_STACK } else { TOO_MANY }),
             ],
         };
+        if self.recording.head.named {
+            for id in &mut frames {
+                if self.profile.frame(*id).address < MADE_UP_KERNEL_END {
+                    *id = self.profile.without_kernel_address(*id);
+                }
+            }
+        }
         self.named += frames.len();
         let process = process.unwrap_or(DAMAGED_PROCESS);
         let name = StopReason::NAMES.get(usize::from(stop));
         let comm = resolve::comm(&mut self.profile, &process);
         self.profile.push(WeightedStack {
             comm,
-            pid: Some(process.pid),
+            pid: Some(process.pid).filter(|pid| *pid != NO_PID),
             frames,
             event: usize::from(event),
             samples: 0,

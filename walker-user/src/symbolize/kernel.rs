@@ -14,7 +14,7 @@ use rustc_hash::FxHashMap;
 use crate::kernel::kallsyms::Kallsyms;
 
 /// The answer for one address.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct KernelSymbol {
     /// The function.
     pub name: String,

@@ -247,6 +247,13 @@ impl StopReason {
         }
     }
 
+    /// The number of the reason with this name; one past them all if there is none.
+    #[must_use]
+    pub fn number_of(name: &str) -> u8 {
+        let found = Self::NAMES.iter().position(|known| *known == name);
+        found.unwrap_or(Self::NAMES.len()) as u8
+    }
+
     /// Whether the walk reached the outermost frame.
     #[must_use]
     pub const fn is_complete(&self) -> bool {

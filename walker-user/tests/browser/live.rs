@@ -471,7 +471,7 @@ fn what_is_seen_can_be_downloaded() {
             }
             return found; })()",
     );
-    let expected: Vec<Value> = ["svg", "folded", "pb.gz", "html"]
+    let expected: Vec<Value> = ["svg", "folded", "pb.gz", "html", "swk"]
         .iter()
         .map(|format| json!([format, 200, true]))
         .collect();

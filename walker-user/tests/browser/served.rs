@@ -18,7 +18,7 @@ use walker_user::{
         hub::{self, Batch, Counted, Intake, LiveSample, Request, Source, Subject},
         server::{self, Access},
     },
-    profile::Meta,
+    recording::head::{EventHead, Head},
     stack_tree::{Code, Place, Process, RawFrame},
     symbolize::Reason,
     sys::clock::monotonic_ns,
@@ -56,10 +56,10 @@ impl Run {
     /// Starts a run that is reached through `door`.
     pub(crate) fn start(door: &mut Door, title: &str) -> Self {
         let (intake, live) = hub::start(Subject {
-            meta: Meta {
+            head: Head {
                 title: title.to_owned(),
-                events: vec!["cpu-clock".to_owned()],
-                ..Meta::default()
+                events: vec![EventHead::counted("cpu-clock", None)],
+                ..Head::default()
             },
             cpus: vec![0, 1],
             kallsyms: Arc::new(Kallsyms::of_running_kernel().unwrap()),

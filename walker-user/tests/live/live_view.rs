@@ -1,6 +1,7 @@
 //! `stackwalk live`: what its server says while a process that is known runs.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     process::{Child, ChildStdout, Command, Stdio},
@@ -141,22 +142,13 @@ fn what_runs_is_seen_with_its_names_while_it_runs() {
             break;
         }
     }
-    let (mut all, mut right) = (0, 0);
-    for line in view.folded().lines() {
-        let (stack, samples) = line.rsplit_once(' ').unwrap();
-        let samples: u64 = samples.parse().unwrap();
-        assert!(stack.starts_with("swlive;"), "{line}");
-        all += samples;
-        right += match stack.contains(";main;live_outer;live_inner") {
-            true => samples,
-            false => 0,
-        };
-    }
-    assert!(
-        right * 100 >= all * 95,
-        "{right} of {all}:\n{}",
-        view.folded()
-    );
+    assert_is_right(&view.folded());
+    // And so have those of a recording, which other commands can read.
+    let recording = place.path("seen.swk");
+    fs::write(&recording, view.get("/download/swk?window=start")).unwrap();
+    let run = place.run(&["export", text(&recording), "--format", "folded"]);
+    assert_eq!(run.stderr, "");
+    assert_is_right(&run.stdout);
     let health = view.health();
     let count = |name: &str| health[name].as_u64().unwrap();
     assert_eq!(count("dropped"), 0);
@@ -166,6 +158,22 @@ fn what_runs_is_seen_with_its_names_while_it_runs() {
     );
     assert_eq!(view.end(), Some(0));
     program.end();
+}
+
+/// Nearly all samples of folded stacks are of the program, with its names.
+fn assert_is_right(folded: &str) {
+    let (mut all, mut right) = (0, 0);
+    for line in folded.lines() {
+        let (stack, samples) = line.rsplit_once(' ').unwrap();
+        let samples: u64 = samples.parse().unwrap();
+        assert!(stack.starts_with("swlive;"), "{line}");
+        all += samples;
+        right += match stack.contains(";main;live_outer;live_inner") {
+            true => samples,
+            false => 0,
+        };
+    }
+    assert!(right * 100 >= all * 95, "{right} of {all}:\n{folded}");
 }
 
 fn a_command_is_seen_from_its_start_and_its_status_passed_on() {

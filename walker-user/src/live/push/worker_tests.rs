@@ -13,7 +13,7 @@ use crate::{
         Window,
         hub::{self, Counted, Intake, LiveSample, Subject},
     },
-    profile::Meta,
+    recording::head::{EventHead, Head},
     stack_tree::{Place, Process},
     sys::clock::monotonic_ns,
     unwind::StopReason,
@@ -23,10 +23,9 @@ use crate::{
 fn hub() -> (Intake, Arc<Live>) {
     let kallsyms = "ffffffff81000000 T _stext\nffffffff82000000 T _etext\n";
     let (intake, live) = hub::start(Subject {
-        meta: Meta {
-            events: vec!["cpu-clock".to_owned()],
-            frequency: Some(100),
-            ..Meta::default()
+        head: Head {
+            events: vec![EventHead::counted("cpu-clock", Some(100))],
+            ..Head::default()
         },
         cpus: vec![0],
         kallsyms: Arc::new(Kallsyms::read(kallsyms.as_bytes()).unwrap()),

@@ -1,16 +1,17 @@
 //! What is seen, as a file.
 
-use std::io;
+use std::{fmt, io};
 
 use serde::Deserialize;
 
 use crate::{
-    live::{Window, hub::Live},
+    live::{NotSingle, Window, hub::Live},
     output::{folded, html, pprof, svg},
     profile::{
         timeline::Timeline,
         view::{Processes, View},
     },
+    recording,
 };
 
 /// What is asked for; see `docs/live-protocol.md`.
@@ -67,17 +68,56 @@ pub(super) fn content_type(format: &str) -> Option<&'static str> {
         "folded" => "text/plain; charset=utf-8",
         "pb.gz" => "application/octet-stream",
         "html" => "text/html; charset=utf-8",
+        "swk" => "application/octet-stream",
         _ => return None,
     })
 }
 
+/// Why there is no file.
+#[derive(Debug)]
+pub(super) enum Unmade {
+    /// It could not be written, which nobody can do anything about.
+    Io(io::Error),
+    /// What is asked for cannot be had one by one.
+    NotSingle(NotSingle),
+}
+
+impl From<io::Error> for Unmade {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Unmade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "the file could not be made: {error}"),
+            Self::NotSingle(NotSingle::TooOld) => f.write_str(
+                "a recording has the time of every sample, and those of the first samples are not \
+                 kept any more: choose a window of minutes, or the pprof format",
+            ),
+            Self::NotSingle(NotSingle::TooMany(samples)) => write!(
+                f,
+                "{samples} samples are too many for a recording of a live view: choose a shorter \
+                 time, or the pprof format"
+            ),
+        }
+    }
+}
+
 /// The file.
-pub(super) fn make(live: &Live, format: &str, wanted: &Wanted) -> io::Result<Vec<u8>> {
+pub(super) fn make(live: &Live, format: &str, wanted: &Wanted) -> Result<Vec<u8>, Unmade> {
+    if format == "swk" {
+        // Whoever reads it can filter it.
+        let (timeline, head) = live.samples(wanted.window()).map_err(Unmade::NotSingle)?;
+        return Ok(recording::named::write(&timeline, head)?);
+    }
     let mut out = Vec::new();
     let all = live.timeline(wanted.window());
     if format == "html" {
         // The page has the toggles itself.
-        return html::write(&all, &html::Options::default(), &mut out).map(|()| out);
+        html::write(&all, &html::Options::default(), &mut out)?;
+        return Ok(out);
     }
     let seen = Timeline {
         profile: wanted.view().of(&all.profile),

@@ -31,7 +31,7 @@ pub use guard::{Access, TOKEN_BYTES, new_token};
 use super::hub::{Live, StreamPlace};
 use crate::sys::privileges;
 use assets::asset;
-use download::Wanted;
+use download::{Unmade, Wanted};
 
 /// Most clients of the stream at one time.
 const MAX_CLIENTS: usize = 128;
@@ -120,7 +120,7 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 /// One line that says what is wrong.
-fn refuse(status: StatusCode, why: &'static str) -> Response {
+fn refuse(status: StatusCode, why: &str) -> Response {
     (status, format!("{why}\n")).into_response()
 }
 
@@ -221,7 +221,7 @@ async fn made(shared: Arc<Shared>, format: String, wanted: Wanted) -> Response {
     let Some(kind) = download::content_type(&format) else {
         return refuse(
             StatusCode::NOT_FOUND,
-            "there is no such format: svg, folded, pb.gz and html can be had",
+            "there is no such format: svg, folded, pb.gz, html and swk can be had",
         );
     };
     let Ok(_permit) = Arc::clone(&shared.work).acquire_owned().await else {
@@ -239,9 +239,11 @@ async fn made(shared: Arc<Shared>, format: String, wanted: Wanted) -> Response {
             ];
             (headers, Body::from(bytes)).into_response()
         }
-        _ => refuse(
+        Ok(Err(unmade @ Unmade::NotSingle(_))) => refuse(StatusCode::CONFLICT, &unmade.to_string()),
+        Ok(Err(unmade)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &unmade.to_string()),
+        Err(_) => refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "the profile could not be made",
+            "the file could not be made",
         ),
     }
 }
