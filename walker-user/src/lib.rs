@@ -10,6 +10,7 @@ extern crate self as walker_user;
 
 pub mod btf;
 pub mod capture;
+pub mod ci;
 pub mod classify;
 pub mod cli;
 pub mod core_dump;
