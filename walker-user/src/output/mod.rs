@@ -11,6 +11,7 @@ pub mod diff;
 mod entries;
 pub mod firefox;
 pub mod folded;
+pub mod gate;
 mod heading;
 pub mod html;
 pub mod json;

@@ -35,6 +35,8 @@ pub enum Measure {
     Share,
     /// What a second of the recording has: samples, events, or milliseconds.
     PerSecond,
+    /// What a unit of work costs, in percent of what the whole cost before.
+    Cost,
 }
 
 /// One of the two recordings.
@@ -131,7 +133,7 @@ impl Diff {
             }
             let seconds = side.duration.as_secs_f64();
             match (measure, a.unit) {
-                (Measure::Share, _) => Ok(100.0 / whole as f64),
+                (Measure::Share | Measure::Cost, _) => Ok(100.0 / whole as f64),
                 (Measure::PerSecond, _) if seconds == 0.0 => Err(Refused::NoDuration(which)),
                 (Measure::PerSecond, Unit::Nanoseconds) => Ok(1e-6 / seconds),
                 (Measure::PerSecond, _) => Ok(1.0 / seconds),
@@ -144,6 +146,21 @@ impl Diff {
         })
     }
 
+    /// Compares what a unit of work costs, of which each recording did so many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Diff::new`].
+    pub fn of_costs(
+        before: Compared<'_>,
+        after: Compared<'_>,
+        work: [f64; 2],
+    ) -> Result<Self, Refused> {
+        let mut diff = Self::new(before, after, Measure::Cost)?;
+        diff.scales[1] = diff.scales[0] * work[0] / work[1];
+        Ok(diff)
+    }
+
     /// What weights of the two recordings are to be compared as.
     fn both(&self, weights: [u64; 2]) -> Both {
         [0, 1].map(|side| weights[side] as f64 * self.scales[side])
@@ -153,6 +170,7 @@ impl Diff {
     fn unit(&self) -> &'static str {
         match (self.measure, self.profiles[0].meta.unit) {
             (Measure::Share, _) => "percent of all",
+            (Measure::Cost, _) => "percent of what all cost before",
             (Measure::PerSecond, Unit::Samples) => "samples per second",
             (Measure::PerSecond, Unit::Events) => "events per second",
             (Measure::PerSecond, Unit::Nanoseconds) => "milliseconds per second",

@@ -13,7 +13,10 @@ use crate::output::palette::{CHANGES, change_fill};
 use crate::output::svg::{Options, draw};
 use crate::output::svg_look::{Key, Look};
 use crate::output::{printable, recording, whereabouts};
-use crate::profile::tree::{CallTree, Node};
+use crate::profile::{
+    FrameClass,
+    tree::{CallTree, Node},
+};
 
 /// Changes of less than this share of the largest one have no colour.
 const NOISE: f64 = 0.02;
@@ -39,12 +42,27 @@ pub fn write(
     options: &Options,
     out: &mut impl Write,
 ) -> io::Result<()> {
+    write_counted(diff, widths, options, &|_, _| true, out)
+}
+
+/// The same, of which only frames have a colour that count: by the name and what they stand for.
+///
+/// # Errors
+///
+/// If `out` cannot be written to.
+pub fn write_counted(
+    diff: &Diff,
+    widths: Widths,
+    options: &Options,
+    counts: &dyn Fn(&str, FrameClass) -> bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let trees = [0, 1].map(|side| diff.profiles[side].tree(options.markers));
     let drawn = match widths {
         Widths::Before => 0,
         Widths::After => 1,
     };
-    let changes = Changes::new(diff, &trees, drawn);
+    let changes = Changes::new(diff, &trees, drawn, counts);
     draw(&diff.profiles[drawn], &trees[drawn], &changes, options, out)
 }
 
@@ -59,12 +77,19 @@ struct Changes<'a> {
     diff: &'a Diff,
     /// Of each node of the tree that is drawn.
     figures: Vec<Figures>,
-    /// The largest change of what a node weighs by itself.
+    /// Of each, whether its change counts.
+    counted: Vec<bool>,
+    /// The largest change of what a node weighs by itself, of those that count.
     largest: f64,
 }
 
 impl<'a> Changes<'a> {
-    fn new(diff: &'a Diff, trees: &[CallTree; 2], drawn: usize) -> Self {
+    fn new(
+        diff: &'a Diff,
+        trees: &[CallTree; 2],
+        drawn: usize,
+        counts: &dyn Fn(&str, FrameClass) -> bool,
+    ) -> Self {
         let (tree, other) = (trees[drawn].nodes(), &trees[1 - drawn]);
         let same = counterparts(&trees[drawn], other);
         let weights = |node: &Node, same: Option<&Node>| {
@@ -83,11 +108,23 @@ impl<'a> Changes<'a> {
             .zip(same)
             .map(|(node, same)| weights(node, same.map(|index| &other.nodes()[index])))
             .collect();
-        let changes = figures.iter().map(|figures| change(figures.own).abs());
+        let profile = &diff.profiles[drawn];
+        let counted = tree
+            .iter()
+            .map(|node| counts(profile.text(node.label.name), node.label.class));
+        let counted: Vec<bool> = counted.collect();
+        let changes = figures
+            .iter()
+            .zip(&counted)
+            .map(|(figures, counts)| match counts {
+                true => change(figures.own).abs(),
+                false => 0.0,
+            });
         Self {
             diff,
             largest: changes.fold(0.0, f64::max),
             figures,
+            counted,
         }
     }
 
@@ -147,12 +184,16 @@ impl Look for Changes<'_> {
     }
 
     fn class(&self, index: usize, _node: &Node, _name: &str) -> String {
-        format!("d{}", self.level(change(self.figures[index].own)))
+        let level = match self.counted[index] {
+            true => self.level(change(self.figures[index].own)),
+            false => CHANGES / 2,
+        };
+        format!("d{level}")
     }
 
     fn figures(&self, index: usize, _node: &Node) -> String {
         let unit = match self.diff.measure {
-            Measure::Share => "%",
+            Measure::Share | Measure::Cost => "%",
             Measure::PerSecond => self.diff.unit(),
         };
         let shown = |both: Both| {
@@ -167,6 +208,9 @@ impl Look for Changes<'_> {
         match self.diff.measure {
             Measure::Share => "own share changed by points:",
             Measure::PerSecond => "own weight a second changed by:",
+            Measure::Cost => {
+                "own cost changed by points of the whole before, if that is significant:"
+            }
         }
     }
 
