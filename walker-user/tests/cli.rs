@@ -11,6 +11,8 @@
 
 #[path = "cli/core.rs"]
 mod core_dumps;
+#[path = "cli/gate.rs"]
+mod gate;
 #[path = "cli/recordings.rs"]
 mod recordings;
 mod support;

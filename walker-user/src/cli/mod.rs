@@ -4,6 +4,7 @@
 //! with something missing), 2 for an error. `record -- CMD` passes on the status of CMD.
 
 mod absent_cpus;
+mod ci;
 mod core;
 mod depth;
 mod diff;
@@ -154,6 +155,9 @@ Examples:
   stackwalk diff old.swk new.swk --absolute         what changed in a second
   stackwalk diff old.swk new.swk -o - | flamegraph.pl > diff.svg")]
     Diff(diff::DiffArgs),
+    /// Stop regressions: record runs of a workload, and compare them with those of another build.
+    #[command(subcommand, after_help = "docs/ci.md shows how to use it in a CI job.")]
+    Ci(ci::CiCommand),
     /// Show the stacks of all CPUs and tasks in the dump of a kernel's memory.
     #[command(after_help = "\
 DUMP is an ELF core as kdump and QEMU's `dump-guest-memory` write it, of x86_64 or i386.
@@ -318,6 +322,7 @@ pub fn main() -> ExitCode {
         Command::Report(args) => report::report(&args),
         Command::Depth(args) => depth::depth(&args),
         Command::Diff(args) => diff::diff(&args),
+        Command::Ci(command) => ci::ci(&command),
         Command::Core(args) => core::core(&args),
         Command::Stacks => stacks::stacks(),
         Command::Doctor => doctor::doctor(),

@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-use crate::recording::chunk::MAGIC;
+use crate::{ci::set::MAGIC as SET, recording::chunk::MAGIC};
 
 enum Place {
     /// A new file that takes its name when it is whole.
@@ -129,8 +129,13 @@ pub(super) fn is_own(path: &Path) -> io::Result<bool> {
     };
     Ok(begin.is_empty()
         || begin.starts_with(&MAGIC)
+        || begin.starts_with(SET)
         || begin.starts_with(b"stackwalk record ")
-        || (begin.starts_with(b"<svg") && has("<title>stackwalk record "))
+        || (begin.starts_with(b"<svg")
+            && (has("<title>stackwalk record ") || has("<title>Changes ")))
+        || begin.starts_with(b"stackwalk ci ")
+        || begin.starts_with(b"<!-- stackwalk ci ")
+        || (begin.starts_with(b"<?xml") && has("\"stackwalk ci compare\""))
         || (begin.starts_with(b"<!DOCTYPE html>") && has("content=\"stackwalk\""))
         || (begin.starts_with(b"{") && has("\"stackwalk")))
 }

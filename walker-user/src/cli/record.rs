@@ -125,6 +125,7 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let notes = notes(&recorder, &names, &finished, &totals);
     let counts = Counts {
         notes: notes.clone(),
+        command: finished.command,
         ..Counts::new(&totals, finished.duration)
     };
     let events = finished.ended.events.clone();

@@ -27,7 +27,9 @@ use crate::{
         target::Target,
     },
     kernel::image::KernelImage,
+    recording::head::CommandEnd,
     sys::{
+        clock::children_cpu_ns,
         priority::Raised,
         process::{WaitingCommand, terminate},
     },
@@ -51,19 +53,25 @@ pub(super) struct Finished {
     pub(super) counters: Vec<Counters>,
     /// How long it sampled.
     pub(super) duration: Duration,
-    /// What the command returned, unless stackwalk ended it.
-    pub(super) command: Option<ExitStatus>,
+    /// How the command ended, unless stackwalk ended it.
+    pub(super) command: Option<CommandEnd>,
 }
 
 impl Finished {
     /// The command's exit status as a shell shows it; success without a command.
     pub(super) fn exit_code(&self) -> ExitCode {
-        let code = self.command.map_or(0, |status| {
-            status
-                .code()
-                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
-        });
-        ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+        ExitCode::from(self.command.map_or(0, |end| end.status))
+    }
+}
+
+/// How the only child of this process ended that is waited for.
+fn command_end(status: ExitStatus) -> CommandEnd {
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    CommandEnd {
+        status: u8::try_from(code).unwrap_or(u8::MAX),
+        cpu_ns: children_cpu_ns(),
     }
 }
 
@@ -224,7 +232,7 @@ impl Run {
             ended: self.session.finish(),
             counters,
             duration,
-            command,
+            command: command.map(command_end),
         })
     }
 

@@ -227,6 +227,7 @@ fn golden() -> Vec<u8> {
         filtered: vec![("idle".to_owned(), 1)],
         bytes_dropped: 1,
         notes: vec!["a note".to_owned()],
+        command: None,
     };
     let counts = serde_json::to_vec(&counts).unwrap();
     let chunks = [

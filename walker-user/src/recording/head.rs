@@ -340,6 +340,18 @@ pub struct Counts {
     pub bytes_dropped: u64,
     /// Lines for the user that have no place elsewhere.
     pub notes: Vec<String>,
+    /// The command, if one was sampled and ended by itself.
+    #[serde(default)]
+    pub command: Option<CommandEnd>,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandEnd {
+    /// Its exit status, as a shell shows it.
+    pub status: u8,
+    /// CPU time that it and the children it waited for took, in nanoseconds.
+    pub cpu_ns: u64,
 }
 
 impl Counts {
@@ -358,6 +370,7 @@ impl Counts {
             filtered: pairs(&totals.filtered),
             bytes_dropped: 0,
             notes: Vec::new(),
+            command: None,
         }
     }
 

@@ -14,6 +14,28 @@ pub(crate) fn process_cpu_time() -> Duration {
     now(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// CPU time used by this thread so far.
+pub(crate) fn thread_cpu_time() -> Duration {
+    now(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time in nanoseconds of the children that this process has waited for, and of those that they
+/// have waited for.
+pub(crate) fn children_cpu_ns() -> u64 {
+    // SAFETY: all zeroes is a valid value of this struct of numbers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is a valid place for the answer.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) };
+    if result != 0 {
+        return 0;
+    }
+    let ns = |time: libc::timeval| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        seconds * 1_000_000_000 + u64::try_from(time.tv_usec).unwrap_or(0) * 1000
+    };
+    ns(usage.ru_utime) + ns(usage.ru_stime)
+}
+
 fn now(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,

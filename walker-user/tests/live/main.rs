@@ -20,6 +20,7 @@ mod corpus;
 mod counters;
 mod events;
 mod files;
+mod gate;
 mod guest;
 mod helper;
 mod hotplug;
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         (processes::TESTS, Some(BUILDS)),
         (user::TESTS, Some(BUILDS)),
         (files::TESTS, Some(BUILDS)),
+        (gate::TESTS_OF_PROGRAMS, Some(BUILDS)),
         (live_view::TESTS_OF_PROGRAMS, Some(BUILDS)),
         (live_always::TESTS_OF_PROGRAMS, Some(BUILDS)),
         (recordings::TESTS_OF_PROGRAMS, Some(BUILDS)),
