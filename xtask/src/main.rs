@@ -22,7 +22,10 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    build_ebpf::BuildEbpfArgs, dist::DistArgs, guest::GuestArgs, test::TestArgs,
+    build_ebpf::BuildEbpfArgs,
+    dist::DistArgs,
+    guest::{GuestArgs, ci::GuestCiArgs},
+    test::TestArgs,
     workspace::Workspace,
 };
 
@@ -42,6 +45,9 @@ enum Command {
     Test(TestArgs),
     /// Run a command in a virtual machine with another kernel and the built `stackwalk`
     Guest(GuestArgs),
+    /// Run the gate's whole story in a virtual machine: record a workload on a kernel twice, with other
+    /// parameters, and compare
+    GuestCi(GuestCiArgs),
     /// Build the program, its manual pages and its shell completions for a package
     Dist(DistArgs),
     /// Run the benchmarks of walker-user; arguments go to `cargo bench`
@@ -71,6 +77,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Test(args) => test::run(&workspace, args),
         Command::Guest(args) => guest::run(&workspace, args),
+        Command::GuestCi(args) => guest::ci::run(&workspace, args),
         Command::Dist(args) => {
             dist::run(&workspace, args)?;
             Ok(ExitCode::SUCCESS)

@@ -38,6 +38,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) arch: Arch,
     pub(crate) image: &'a Path,
     pub(crate) initramfs: &'a Path,
+    /// Further parameters of the kernel.
+    pub(crate) parameters: String,
     /// What its first process says to be believed.
     pub(crate) token: &'a str,
     pub(crate) cpus: u32,
@@ -265,7 +267,10 @@ impl Machine<'_> {
         // it, and with `-no-reboot` QEMU too; NMIs go to every CPU, not to the first alone.
         option(
             "append",
-            "console=ttyS0 loglevel=5 oops=panic panic=-1 apic_extnmi=all".to_owned(),
+            format!(
+                "console=ttyS0 loglevel=5 oops=panic panic=-1 apic_extnmi=all {}",
+                self.parameters
+            ),
         );
         for flag in ["nodefaults", "no-user-config", "no-reboot"] {
             arguments.push(format!("-{flag}"));

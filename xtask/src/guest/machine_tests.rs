@@ -5,6 +5,7 @@ fn machine<'a>(folder: &'a Path) -> Machine<'a> {
         arch: Arch::Amd64,
         image: folder,
         initramfs: folder,
+        parameters: String::new(),
         token: "1f2e",
         cpus: 2,
         memory: 512,

@@ -5,6 +5,7 @@
 //! installed or changed on the host but files in the target folder.
 
 mod binaries;
+pub(crate) mod ci;
 mod cpio;
 mod debian;
 mod helpers;
@@ -152,6 +153,7 @@ impl Guest<'_> {
             arch: self.kernel.arch,
             image: &self.kernel.image,
             initramfs: &initramfs,
+            parameters: String::new(),
             token: &token,
             cpus: 2,
             memory: 1024,
