@@ -371,11 +371,20 @@ impl<'a> Judge<'a> {
         [costs, shares]
     }
 
-    /// Whether something is large enough to be tested: half of the least effect on average, so that
-    /// what has that effect is.
-    fn is_supported(&self, [before, after]: &[Vec<f64>; 2]) -> bool {
-        let both = f64::midpoint(mean(before), mean(after));
-        both >= self.options.min_effect / 2.0
+    /// Something of which costs and shares are compared, if it is large enough: if it has half of the
+    /// least effect on average, as what has that effect does.
+    fn tested<K>(
+        &self,
+        test: &mut RankTest,
+        key: K,
+        [costs, shares]: [[Vec<f64>; 2]; 2],
+    ) -> Option<Tested<K>> {
+        let average = f64::midpoint(mean(&shares[0]), mean(&shares[1]));
+        (average >= self.options.min_effect / 2.0).then(|| Tested {
+            key,
+            p: { test.p(&costs[0], &costs[1]) }.max(test.p(&shares[0], &shares[1])),
+            costs,
+        })
     }
 
     fn effect(&self, [before, after]: [&[f64]; 2], whole: f64, q: Option<(f64, f64)>) -> Effect {
@@ -430,17 +439,8 @@ impl<'a> Judge<'a> {
                     let weights = sums.functions.get(&function);
                     weights.map_or(0.0, |weights| weights[index])
                 };
-                let [costs, shares] = self.both(weight);
-                if self.is_supported(&shares) {
-                    let p = test
-                        .p(&costs[0], &costs[1])
-                        .max(test.p(&shares[0], &shares[1]));
-                    tested.push(Tested {
-                        key: (function, measure),
-                        costs,
-                        p,
-                    });
-                }
+                let key = (function, measure);
+                tested.extend(self.tested(&mut test, key, self.both(weight)));
             }
         }
         let judged = self.judged(tested);
@@ -469,23 +469,18 @@ impl<'a> Judge<'a> {
     fn paths(&self, space: &Space) -> Vec<PathFinding> {
         let mut test = RankTest::new(self.sizes);
         let totals = paths::totals(space, self.sides, self.options.min_effect / 2.0);
-        let tested = totals.into_iter().map(|PathTotals { path, weights }| {
-            let scaled = |side: usize, scale: &dyn Fn(usize) -> f64| -> Vec<f64> {
-                let weights = weights[side].iter().enumerate();
-                weights.map(|(run, weight)| weight * scale(run)).collect()
-            };
-            let costs = [0, 1].map(|side| scaled(side, &|run| self.scales[side][run]));
-            let shares =
-                [0, 1].map(|side| scaled(side, &|run| self.sides[side][run].sums.whole.recip()));
-            let p = test
-                .p(&costs[0], &costs[1])
-                .max(test.p(&shares[0], &shares[1]));
-            Tested {
-                key: path,
-                costs,
-                p,
-            }
-        });
+        let tested = totals
+            .into_iter()
+            .filter_map(|PathTotals { path, weights }| {
+                let scaled = |side: usize, scale: &dyn Fn(usize) -> f64| -> Vec<f64> {
+                    let weights = weights[side].iter().enumerate();
+                    weights.map(|(run, weight)| weight * scale(run)).collect()
+                };
+                let costs = [0, 1].map(|side| scaled(side, &|run| self.scales[side][run]));
+                let shares = [0, 1]
+                    .map(|side| scaled(side, &|run| self.sides[side][run].sums.whole.recip()));
+                self.tested(&mut test, path, [costs, shares])
+            });
         let judged = self.judged(tested.collect()).into_iter();
         let changed = judged.filter(|(.., status)| *status != Status::Unchanged);
         let mut paths: Vec<PathFinding> = changed
@@ -526,18 +521,8 @@ impl<'a> Judge<'a> {
             costs,
         }];
         for class in classes {
-            let [costs, shares] =
-                self.both(|sums| sums.classes.get(&class).copied().unwrap_or_default());
-            if self.is_supported(&shares) {
-                let p = test
-                    .p(&costs[0], &costs[1])
-                    .max(test.p(&shares[0], &shares[1]));
-                tested.push(Tested {
-                    key: Some(class),
-                    costs,
-                    p,
-                });
-            }
+            let both = self.both(|sums| sums.classes.get(&class).copied().unwrap_or_default());
+            tested.extend(self.tested(&mut test, Some(class), both));
         }
         let judged = self.judged(tested).into_iter();
         let parts = judged.map(|(class, effect, status)| Part {

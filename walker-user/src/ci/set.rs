@@ -94,7 +94,7 @@ pub enum SetError {
     )]
     Version(u32),
     /// A run is missing.
-    #[error("run {0}: {1} is not in it: it was changed after it was recorded")]
+    #[error("run {0}: {1:?} is not in it: it was changed after it was recorded")]
     NoRun(usize, String),
     /// A run cannot be read.
     #[error("run {0}: {1}")]
@@ -286,6 +286,105 @@ impl Set {
         match recording.defects().into_iter().next() {
             Some(defect) => Err(SetError::Damaged(number, defect)),
             None => Ok(recording),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, Write as _};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A recording that is whole; see `recording::golden_tests`.
+    const RECORDING: &[u8] = include_bytes!("../../tests/recordings/version-1.swk");
+
+    fn file(bytes: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
+    fn written(runs: usize) -> Vec<u8> {
+        let head = SetHead {
+            workload: "work".to_owned(),
+            ..SetHead::default()
+        };
+        let mut set = SetWriter::new(Vec::new(), head);
+        for status in 0..runs {
+            let run = RunHead {
+                status: status as i32,
+                ..RunHead::default()
+            };
+            set.add(run, &file(RECORDING)).unwrap();
+        }
+        set.finish().unwrap()
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let bytes = written(3);
+        assert!(bytes.starts_with(MAGIC));
+        let set = Set::open(file(&bytes)).unwrap();
+        assert_eq!(set.head.workload, "work");
+        let status: Vec<i32> = set.head.runs.iter().map(|run| run.status).collect();
+        assert_eq!(status, [0, 1, 2]);
+        for run in 0..3 {
+            let recording = set.run(run).unwrap();
+            assert!(recording.is_whole());
+            assert!(!recording.rows.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_no_set_is_told_from_what_is_newer() {
+        let open = |bytes: &[u8]| Set::open(file(bytes)).unwrap_err().to_string();
+        assert!(open(b"").contains("cut off, or no set"));
+        assert!(open(RECORDING).contains("cut off, or no set"));
+        let mut bytes = written(1);
+        let version = b"\"version\": 1";
+        let at = bytes
+            .windows(version.len())
+            .position(|part| part == version)
+            .unwrap();
+        bytes[at + version.len() - 1] = b'9';
+        assert!(
+            open(&bytes).contains("version 9 of the format"),
+            "{}",
+            open(&bytes)
+        );
+        let name = b"\"run-001.swk\"";
+        let mut bytes = written(1);
+        let at = bytes
+            .windows(name.len())
+            .position(|part| part == name)
+            .unwrap();
+        bytes[at + 1] = 0x1b;
+        assert!(!open(&bytes).contains('\u{1b}'), "{}", open(&bytes));
+    }
+
+    proptest! {
+        /// Whatever happened to a file, it is read or refused.
+        #[test]
+        fn damage_is_an_error_at_most(
+            cut in 0usize..40_000,
+            damage in prop::collection::vec((0usize..40_000, any::<u8>()), 0..8),
+        ) {
+            let mut bytes = written(2);
+            bytes.truncate(cut.max(1));
+            for (at, byte) in damage {
+                if let Some(place) = bytes.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            if let Ok(set) = Set::open(file(&bytes)) {
+                for run in 0..set.head.runs.len() {
+                    drop(set.run(run));
+                }
+            }
         }
     }
 }

@@ -13,7 +13,10 @@ use crate::{
         set::Set,
         sums::{Scope, Space},
     },
-    output::gate::{FailOn, Report, Side, merged::Merged},
+    output::{
+        gate::{FailOn, Report, Side, merged::Merged},
+        printable,
+    },
     sys::regular_file,
 };
 
@@ -122,7 +125,7 @@ impl GateArgs {
         match check::heads(&sets[0].head, &sets[1].head, self.allow_env_change) {
             Ok(changes) => report.changes = changes,
             Err(reasons) => {
-                report.outcome = Err(reasons);
+                report.outcome = Err(shown(&reasons));
                 return Ok(report);
             }
         }
@@ -133,7 +136,7 @@ impl GateArgs {
         }
         report.unit_ns = loaded[0].unit_ns;
         report.outcome = match check::runs(&loaded[0], &loaded[1], self.max_lost) {
-            Err(reasons) => Err(reasons),
+            Err(reasons) => Err(shown(&reasons)),
             Ok(()) => Comparison::new(&space, [&loaded[0].runs, &loaded[1].runs], self.options())
                 .map_err(|refusal| vec![refusal.to_string()]),
         };
@@ -161,6 +164,11 @@ impl GateArgs {
         };
         Ok([one(0)?, one(1)?])
     }
+}
+
+/// Reasons as they can be shown: what they quote from sets is hostile.
+pub(super) fn shown(reasons: &[String]) -> Vec<String> {
+    reasons.iter().map(|reason| printable(reason)).collect()
 }
 
 /// Opens a set.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::Args;
 
-use super::gate_args::{GateArgs, open};
+use super::gate_args::{GateArgs, open, shown};
 use crate::{
     ci::{check, load::load, sums::Space, trend::Trend},
     cli::{output_file::Destination, pager::PagerArgs, run::complain},
@@ -64,7 +64,10 @@ pub(super) fn trend(args: &TrendArgs) -> anyhow::Result<ExitCode> {
                     )
                 })),
                 Err(reasons) => {
-                    anyhow::bail!("`{name}` does not follow `{last}`: {}", reasons.join("; "))
+                    anyhow::bail!(
+                        "`{name}` does not follow `{last}`: {}",
+                        shown(&reasons).join("; ")
+                    )
                 }
             }
         }
@@ -78,7 +81,7 @@ pub(super) fn trend(args: &TrendArgs) -> anyhow::Result<ExitCode> {
         runs.push(loaded.runs);
     }
     let trend = Trend::new(&space, &runs, args.gate.options());
-    let shown = Shown {
+    let all = Shown {
         trend: &trend,
         names: sets.iter().map(|(name, _)| name.as_str()).collect(),
         workload: &sets[0].1.head.workload,
@@ -86,10 +89,10 @@ pub(super) fn trend(args: &TrendArgs) -> anyhow::Result<ExitCode> {
         unit_ns,
     };
     args.pager
-        .show(|width, mut out| trend::write(&shown, width, &mut out))?;
+        .show(|width, mut out| trend::write(&all, width, &mut out))?;
     if let Some(destination) = output {
         let path = destination.path().display().to_string();
-        destination.write(|out| trend::write_page(&shown, out))?;
+        destination.write(|out| trend::write_page(&all, out))?;
         complain(&format!("wrote    {path}"));
     }
     Ok(ExitCode::SUCCESS)
