@@ -148,7 +148,7 @@ fn two_kinds_of_target() {
     let mine = std::process::id().to_string();
     assert_mistake(&["record", "-a", "-p", &mine], "--all", HELP);
     assert_mistake(&["record", "-p", &mine, "-t", &mine], "--pid", HELP);
-    assert_mistake(&["record", "-a", "--", "true"], "--all", HELP);
+    assert_mistake(&["record", "-p", &mine, "--", "true"], "--pid", HELP);
     assert_mistake(&["verify", "-t", &mine, "--", "true"], "--tid", HELP);
 }
 

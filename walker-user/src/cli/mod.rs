@@ -194,11 +194,11 @@ struct TargetArgs {
         group = "target"
     )]
     tid: Vec<u32>,
-    /// Sample everything on every CPU
+    /// Sample everything on every CPU; with a command, while that runs
     #[arg(short, long, group = "target")]
     all: bool,
     /// Sample this command and what it forks, from its first instruction
-    #[arg(last = true, value_name = "CMD ARGS…", group = "target")]
+    #[arg(last = true, value_name = "CMD ARGS…", conflicts_with_all = ["pid", "tid"])]
     command: Vec<OsString>,
 }
 
@@ -276,7 +276,8 @@ impl TargetArgs {
             "-a".to_owned()
         } else {
             let words = self.command.iter().map(|word| word.to_string_lossy());
-            format!("-- {}", words.collect::<Vec<_>>().join(" "))
+            let all = if self.all { "-a " } else { "" };
+            format!("{all}-- {}", words.collect::<Vec<_>>().join(" "))
         };
         format!("stackwalk {command} {target}")
     }
@@ -388,6 +389,7 @@ mod tests {
         assert!(Cli::try_parse_from(["stackwalk", "record", "-a", "-p", "1"]).is_err());
         assert!(Cli::try_parse_from(["stackwalk", "record", "-t", "1", "--", "ls"]).is_err());
         assert!(Cli::try_parse_from(["stackwalk", "record", "--", "ls", "-a", "-F", "x"]).is_ok());
+        assert!(Cli::try_parse_from(["stackwalk", "record", "-a", "--", "ls"]).is_ok());
     }
 
     #[test]

@@ -153,7 +153,11 @@ pub(super) fn sample(
         let signals = Signals::new(observer.reloads())?;
         let session = Session::open(&SessionOptions {
             target: &resolved,
-            waiting_pid: waiting.as_ref().map(WaitingCommand::pid),
+            // Where everything is sampled, the command only says for how long.
+            waiting_pid: waiting
+                .as_ref()
+                .filter(|_| !target.all)
+                .map(WaitingCommand::pid),
             events: wanted.events,
             keep_idle: sampling.idle,
             image: image.as_ref(),

@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_process_and_its_children_are_sampled_and_nothing_else),
     test!(a_thread_and_what_it_makes_are_sampled_and_nothing_else),
     test!(a_command_is_sampled_from_its_exec_on),
+    test!(everything_is_sampled_while_a_command_runs),
     test!(short_lived_children_are_followed),
     test!(two_thousand_children_leave_next_to_no_targets),
 ];
@@ -99,6 +100,30 @@ fn a_command_is_sampled_from_its_exec_on() {
     assert!(commands["swcommand"] >= 100, "{commands:?}");
     let folded = std::fs::read_to_string(place.path("run.folded")).unwrap();
     assert!(folded.contains("read_zero_[k]"), "{folded}");
+}
+
+fn everything_is_sampled_while_a_command_runs() {
+    let _other = Helper::start("swother", Role::Spin(120_000));
+    let programs = Programs::new("swcommand");
+    let place = Place::new();
+    let [program, role] = programs.command_line("swcommand", Role::Spin(300));
+    let options = [
+        "record",
+        "-a",
+        "-F",
+        "1999",
+        "-o",
+        "run.folded",
+        "--",
+        &program,
+        &role,
+    ];
+    let run = place.run(&options);
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    let commands = commands(&place, "run.folded");
+    for name in ["swcommand", "swother"] {
+        assert!(commands[name] >= 50, "{commands:?}");
+    }
 }
 
 fn short_lived_children_are_followed() {

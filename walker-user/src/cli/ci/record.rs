@@ -46,6 +46,10 @@ pub(super) struct RunsArgs {
     /// What the workload is called; sets of other names are not compared [default: the command line]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Sample everything on every CPU while the command runs, not only the command: also what the
+    /// kernel's own threads do for it
+    #[arg(short, long)]
+    all: bool,
     /// Sample this event instead of CPU time (as `stackwalk record -e`)
     #[arg(short, long, value_name = "EVENT")]
     event: Option<String>,
@@ -185,7 +189,8 @@ impl RunsArgs {
             _ => "kernel and user",
         };
         let events = events.collect::<Vec<_>>().join(", ");
-        format!("{events} at {} Hz, {sides} stacks", self.frequency)
+        let tasks = if self.all { " of all tasks" } else { "" };
+        format!("{events} at {} Hz, {sides} stacks{tasks}", self.frequency)
     }
 
     /// Runs and records the command once.
@@ -196,6 +201,7 @@ impl RunsArgs {
             .args(["record", "--compact", "--force", "-o"])
             .arg(path);
         command.args(["-F", &self.frequency.to_string()]);
+        command.args(self.all.then_some("-a"));
         if let Some(event) = &self.event {
             command.args(["-e", event]);
         }
