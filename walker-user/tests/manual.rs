@@ -12,14 +12,18 @@ use clap::Command;
 fn commands() -> Vec<(String, Command)> {
     let mut command = walker_user::cli::command().disable_help_subcommand(true);
     command.build();
-    let mut all = vec![("stackwalk".to_owned(), command.clone())];
-    for subcommand in command.get_subcommands().filter(|one| !one.is_hide_set()) {
-        all.push((
-            format!("stackwalk-{}", subcommand.get_name()),
-            subcommand.clone(),
-        ));
-    }
+    let mut all = Vec::new();
+    add(&command, &mut all);
     all
+}
+
+/// Adds a command and those below it.
+fn add(command: &Command, all: &mut Vec<(String, Command)>) {
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    all.push((name.to_owned(), command.clone()));
+    for subcommand in command.get_subcommands().filter(|one| !one.is_hide_set()) {
+        add(subcommand, all);
+    }
 }
 
 fn read(folder: &Path, name: &str) -> String {
@@ -66,8 +70,8 @@ fn three_shells_complete_every_command() {
     pages::write_all(folder.path()).unwrap();
     for file in ["stackwalk.bash", "_stackwalk", "stackwalk.fish"] {
         let script = read(folder.path(), &format!("completions/{file}"));
-        for (name, _) in &commands()[1..] {
-            let name = name.trim_start_matches("stackwalk-");
+        for (_, command) in &commands()[1..] {
+            let name = command.get_name();
             assert!(script.contains(name), "{file} does not know `{name}`");
         }
         assert!(script.contains("off-cpu"), "{file} does not know --off-cpu");

@@ -156,7 +156,15 @@ Examples:
   stackwalk diff old.swk new.swk -o - | flamegraph.pl > diff.svg")]
     Diff(diff::DiffArgs),
     /// Stop regressions: record runs of a workload, and compare them with those of another build.
-    #[command(subcommand, after_help = "docs/ci.md shows how to use it in a CI job.")]
+    #[command(
+        subcommand,
+        after_help = "\
+docs/ci.md shows how to use it in a CI job.
+
+Examples:
+  sudo stackwalk ci record -o base.swkset -- ./benchmark   on the old kernel, and on the new one
+  stackwalk ci compare base.swkset new.swkset              what got slower, and how sure that is"
+    )]
     Ci(ci::CiCommand),
     /// Show the stacks of all CPUs and tasks in the dump of a kernel's memory.
     #[command(after_help = "\
