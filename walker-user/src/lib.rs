@@ -18,6 +18,7 @@ pub mod elf;
 pub mod interrupts;
 pub mod kernel;
 pub mod live;
+mod numbered;
 pub mod output;
 pub mod process;
 pub mod profile;

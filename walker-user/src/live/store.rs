@@ -9,7 +9,8 @@ use std::{collections::VecDeque, time::Duration};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    output::html::{table::Table, tables::Tables},
+    numbered::Numbered,
+    output::html::tables::Tables,
     profile::{FrameId, Meta, Profile, WeightedStack, timeline::Point},
 };
 
@@ -105,10 +106,10 @@ pub struct Store {
     pub(super) profile: Profile,
     pub(super) tables: Tables,
     /// Frames below what they stand on: the parent + 1 or 0, and the head or the frame.
-    pub(super) nodes: Table<(u32, u32)>,
+    pub(super) nodes: Numbered<(u32, u32)>,
     /// The innermost node of each stack, and why its walk stopped. Of those that are sent as the
     /// same, the profile has the first.
-    pub(super) stacks: Table<(u32, u32)>,
+    pub(super) stacks: Numbered<(u32, u32)>,
     pub(super) sums: Vec<Sum>,
     pub(super) rows: VecDeque<Row>,
     /// Rows since the last flush, which are not in `rows` yet.
@@ -135,8 +136,8 @@ impl Store {
         Self {
             profile: Profile::new(meta),
             tables: Tables::new(addresses),
-            nodes: Table::new(),
-            stacks: Table::new(),
+            nodes: Numbered::default(),
+            stacks: Numbered::default(),
             sums: Vec::new(),
             rows: VecDeque::new(),
             fresh: FxHashMap::default(),
@@ -172,13 +173,13 @@ impl Store {
 
     fn intern(&mut self, stack: WeightedStack) -> u32 {
         let head = self.tables.head(&self.profile, &stack);
-        let mut node = self.nodes.id((0, head));
+        let mut node = self.nodes.number((0, head));
         for id in &stack.frames {
             let frame = self.tables.frame(&self.profile, *id);
-            node = self.nodes.id((node + 1, frame));
+            node = self.nodes.number((node + 1, frame));
         }
-        let stop = self.tables.stops.id((stack.stop, stack.complete));
-        let id = self.stacks.id((node, stop));
+        let stop = self.tables.stops.number((stack.stop, stack.complete));
+        let id = self.stacks.number((node, stop));
         if id as usize == self.sums.len() {
             self.sums.push(Sum::default());
             self.profile.push(stack);
@@ -279,7 +280,7 @@ impl Store {
     /// Whether the store should begin anew.
     pub(super) fn is_full(&self) -> bool {
         let stacks = self.sums.len();
-        self.nodes.list().len() > MAX_NODES || stacks > MAX_STACKS.max(2 * self.kept_stacks)
+        self.nodes.rows().len() > MAX_NODES || stacks > MAX_STACKS.max(2 * self.kept_stacks)
     }
 
     /// The store with the frames that matter, of the samples since the start and of the last minutes;
@@ -327,12 +328,12 @@ impl Store {
         let all: u64 = self.sums.iter().map(|sum| sum.samples).sum();
         let all_recent: u64 = recent.iter().sum();
         let share = |part: u64, all: u64| part as f64 / all.max(1) as f64;
-        let mut shares = vec![0.0; self.nodes.list().len()];
+        let mut shares = vec![0.0; self.nodes.rows().len()];
         for (stack, (sum, recent)) in self.sums.iter().zip(recent).enumerate() {
-            let (node, _) = self.stacks.list()[stack];
+            let (node, _) = self.stacks.rows()[stack];
             shares[node as usize] += share(sum.samples, all) + share(recent, all_recent);
         }
-        for (node, (parent, _)) in self.nodes.list().iter().enumerate().rev() {
+        for (node, (parent, _)) in self.nodes.rows().iter().enumerate().rev() {
             if *parent > 0 {
                 shares[*parent as usize - 1] += shares[node];
             }
@@ -350,13 +351,13 @@ impl Store {
     /// A stack in `profile`, without the frames that are not kept.
     fn shortened(&self, stack: usize, kept: &[bool], profile: &mut Profile) -> WeightedStack {
         let old = &self.profile.stacks()[stack];
-        let (mut node, _) = self.stacks.list()[stack];
+        let (mut node, _) = self.stacks.rows()[stack];
         let mut cut = 0;
         let has_process = loop {
             if kept[node as usize] {
                 break true;
             }
-            let (parent, _) = self.nodes.list()[node as usize];
+            let (parent, _) = self.nodes.rows()[node as usize];
             match parent.checked_sub(1) {
                 Some(parent) => node = parent,
                 None => break false,

@@ -335,7 +335,7 @@ fn a_new_generation_keeps_what_matters() {
         names.eq(["program", "main", FORGOTTEN])
     });
     assert!(cut.unwrap().samples > 1000);
-    assert!(next.nodes.list().len() <= KEPT_NODES + 2);
+    assert!(next.nodes.rows().len() <= KEPT_NODES + 2);
     // The rows are those that were there, of the same functions.
     let [before, after] = [&store, &next].map(|store| store.window(Window::Slots(1, u32::MAX)).0);
     assert_eq!(before.samples(), after.samples());

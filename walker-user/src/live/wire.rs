@@ -122,14 +122,14 @@ impl Encoder {
         self.seq += 1;
         let labels = labels(store, self.sent.labels);
         let now = Sent {
-            texts: store.tables.texts.list().len(),
-            labels: store.tables.labels.list().len(),
-            frames: store.tables.frames.list().len(),
-            objects: store.tables.objects.list().len(),
-            heads: store.tables.heads.list().len(),
-            stops: store.tables.stops.list().len(),
-            nodes: store.nodes.list().len(),
-            stacks: store.stacks.list().len(),
+            texts: store.tables.texts.rows().len(),
+            labels: store.tables.labels.rows().len(),
+            frames: store.tables.frames.rows().len(),
+            objects: store.tables.objects.rows().len(),
+            heads: store.tables.heads.rows().len(),
+            stops: store.tables.stops.rows().len(),
+            nodes: store.nodes.rows().len(),
+            stacks: store.stacks.rows().len(),
         };
         let before = std::mem::replace(&mut self.sent, now);
         serde_json::to_string(&Delta {
@@ -188,7 +188,7 @@ impl Encoder {
 fn labels(store: &mut Store, from: usize) -> Vec<[u64; 8]> {
     let tables = &mut store.tables;
     let mut rows = Vec::new();
-    while let Some(label) = tables.labels.list().get(from + rows.len()) {
+    while let Some(label) = tables.labels.rows().get(from + rows.len()) {
         let label = label.clone();
         let (class, kind) = label.class_and_kind();
         rows.push([
@@ -207,11 +207,11 @@ fn labels(store: &mut Store, from: usize) -> Vec<[u64; 8]> {
 
 fn added(store: &Store, labels: Vec<[u64; 8]>, from: Sent, to: Sent) -> Added<'_> {
     let tables = &store.tables;
-    let frames = &tables.frames.list()[from.frames..to.frames];
-    let heads = &tables.heads.list()[from.heads..to.heads];
-    let nodes = &store.nodes.list()[from.nodes..to.nodes];
+    let frames = &tables.frames.rows()[from.frames..to.frames];
+    let heads = &tables.heads.rows()[from.heads..to.heads];
+    let nodes = &store.nodes.rows()[from.nodes..to.nodes];
     Added {
-        texts: &tables.texts.list()[from.texts..to.texts],
+        texts: &tables.texts.rows()[from.texts..to.texts],
         labels,
         frames: frames
             .iter()
@@ -228,17 +228,17 @@ fn added(store: &Store, labels: Vec<[u64; 8]>, from: Sent, to: Sent) -> Added<'_
                 numbers.chain(address).collect()
             })
             .collect(),
-        objects: &tables.objects.list()[from.objects..to.objects],
+        objects: &tables.objects.rows()[from.objects..to.objects],
         heads: heads
             .iter()
             .map(|head| [head.event, head.comm, head.process])
             .collect(),
-        stops: &tables.stops.list()[from.stops..to.stops],
+        stops: &tables.stops.rows()[from.stops..to.stops],
         nodes: nodes
             .iter()
             .map(|(parent, step)| [i64::from(*parent) - 1, i64::from(*step)])
             .collect(),
-        stacks: &store.stacks.list()[from.stacks..to.stacks],
+        stacks: &store.stacks.rows()[from.stacks..to.stacks],
     }
 }
 

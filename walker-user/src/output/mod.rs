@@ -15,7 +15,6 @@ pub mod gate;
 mod heading;
 pub mod html;
 pub mod json;
-mod numbered;
 mod palette;
 pub mod perf_script;
 pub mod pprof;

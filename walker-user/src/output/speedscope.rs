@@ -13,13 +13,13 @@ use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{
     entries::{Entry, entries},
-    numbered::Numbered,
     place, printable, recording,
     streamed::Each,
     sum,
     threads::{Thread, threads},
     whereabouts,
 };
+use crate::numbered::Numbered;
 use crate::profile::{NOT_UNWOUND, Profile, SymbolId, Unit, WeightedStack, timeline::Timeline};
 
 /// How to write the profile.

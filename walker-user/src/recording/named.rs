@@ -5,20 +5,21 @@
 //! address at which its names stand. That is its own, unless others had the same address at another time,
 //! or it is one of the kernel that is not to be told.
 
-use std::{collections::HashMap, hash::Hash, io, os::unix::ffi::OsStrExt as _};
+use std::{collections::HashMap, io, os::unix::ffi::OsStrExt as _};
 
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::{
     chunk::{Kind, Packer, file_header},
-    encode::{ROWS_PER_CHUNK, entry_parts, name_chunks},
+    encode::{ROWS_PER_CHUNK, encoded, entry_parts, name_chunks},
     head::{Counts, Head, MADE_UP_KERNEL_END, NO_PID},
     rows::{
         CodeRow, Entry, FrameRow, NameRow, NodeRow, ObjectRow, PlacedAt, SampleChunk, SampleRow,
     },
 };
 use crate::{
+    numbered::Numbered,
     profile::{Frame, FrameClass, ObjectIndex, Profile, WeightedStack, timeline::Timeline},
     symbolize::{CodeSymbol, Function, KernelSymbol},
     unwind::StopReason,
@@ -43,11 +44,11 @@ pub fn write(timeline: &Timeline, head: Head) -> io::Result<Vec<u8>> {
         ..head
     };
     file.write(Kind::Head, 0, &serde_json::to_vec(&head)?)?;
-    for part in entry_parts(&tables.entries) {
+    for part in entry_parts(&tables.entries(profile)) {
         file.encode(Kind::Tables, 0, part)?;
     }
     let mut first = 0;
-    for nodes in tables.nodes.list.chunks(ROWS_PER_CHUNK) {
+    for nodes in tables.nodes.rows().chunks(ROWS_PER_CHUNK) {
         file.encode(Kind::Nodes, first, nodes)?;
         first += nodes.len() as u64;
     }
@@ -106,42 +107,13 @@ impl File {
         first: u64,
         rows: &T,
     ) -> io::Result<()> {
-        let raw = postcard::to_stdvec(rows).map_err(io::Error::other)?;
-        self.write(kind, first, &raw)
-    }
-}
-
-/// Rows that are told apart.
-struct Numbered<T> {
-    list: Vec<T>,
-    numbers: FxHashMap<T, u32>,
-}
-
-impl<T> Default for Numbered<T> {
-    fn default() -> Self {
-        Self {
-            list: Vec::new(),
-            numbers: FxHashMap::default(),
-        }
-    }
-}
-
-impl<T: Clone + Eq + Hash> Numbered<T> {
-    /// The number of a row, and whether it is new.
-    fn number(&mut self, row: T) -> (u32, bool) {
-        let next = self.list.len() as u32;
-        let number = *self.numbers.entry(row.clone()).or_insert(next);
-        if number == next {
-            self.list.push(row);
-        }
-        (number, number == next)
+        self.write(kind, first, &encoded(rows)?)
     }
 }
 
 /// What stacks refer to.
 #[derive(Default)]
 struct Tables {
-    entries: Vec<Entry>,
     processes: Numbered<(u32, [u8; 16])>,
     notes: Numbered<String>,
     nodes: Numbered<NodeRow>,
@@ -162,16 +134,12 @@ impl Tables {
         let fits = name.floor_char_boundary(comm.len());
         comm[..fits].copy_from_slice(&name.as_bytes()[..fits]);
         let pid = stack.pid.unwrap_or(NO_PID);
-        let (number, is_new) = self.processes.number((pid, comm));
-        if is_new {
-            self.entries.push(Entry::Process { number, pid, comm });
-        }
-        let mut place = PlacedAt::Process(number);
+        let mut place = PlacedAt::Process(self.processes.number((pid, comm)));
         let frames: Vec<&Frame> = stack.frames.iter().map(|id| profile.frame(*id)).collect();
         // Inlined functions stand with the function that they are a part of.
         for frames in frames.chunk_by(|outer, frame| is_inlined_in(frame, outer)) {
             let frame = self.frame(profile, frames);
-            let (node, _) = self.nodes.number(NodeRow {
+            let node = self.nodes.number(NodeRow {
                 parent: place,
                 frame,
             });
@@ -212,7 +180,7 @@ impl Tables {
                     reason: None,
                 };
                 FrameRow::User {
-                    code: self.code(profile, frame, symbol),
+                    code: self.code(frame, symbol),
                     address: frame.address,
                     after: 0,
                     reliable: frame.reliable,
@@ -220,11 +188,7 @@ impl Tables {
             }
             _ => {
                 let note = frame.name.map_or_else(String::new, text);
-                let (number, is_new) = self.notes.number(note.clone());
-                if is_new {
-                    self.entries.push(Entry::Note(number, note));
-                }
-                FrameRow::Note(number)
+                FrameRow::Note(self.notes.number(note))
             }
         }
     }
@@ -242,29 +206,16 @@ impl Tables {
             }
         }
         // 0 is no address.
-        u64::from(self.made_up.number(symbol).0) + 1
+        u64::from(self.made_up.number(symbol)) + 1
     }
 
     /// What holds user code, so that this symbol stands at its address.
-    fn code(&mut self, profile: &Profile, frame: &Frame, symbol: CodeSymbol) -> CodeRow {
+    fn code(&mut self, frame: &Frame, symbol: CodeSymbol) -> CodeRow {
         let mut same = 0;
         loop {
             let code = match frame.object {
-                Some(object) => {
-                    let (number, is_new) = self.objects.number((object, same));
-                    if is_new {
-                        let row = object_row(profile, object);
-                        self.entries.push(Entry::Object(number, row));
-                    }
-                    CodeRow::Object(number)
-                }
-                None => {
-                    let (number, is_new) = self.no_files.number(same);
-                    if is_new {
-                        self.entries.push(Entry::NoFile(number, String::new()));
-                    }
-                    CodeRow::NoFile(number)
-                }
+                Some(object) => CodeRow::Object(self.objects.number((object, same))),
+                None => CodeRow::NoFile(self.no_files.number(same)),
             };
             let known = self.user.get(&(code, frame.address));
             match known {
@@ -278,9 +229,28 @@ impl Tables {
         }
     }
 
+    /// All that has a number, but for frames.
+    fn entries(&self, profile: &Profile) -> Vec<Entry> {
+        let processes = (0..).zip(self.processes.rows());
+        let processes =
+            processes.map(|(number, &(pid, comm))| Entry::Process { number, pid, comm });
+        let notes = (0..).zip(self.notes.rows());
+        let notes = notes.map(|(number, note)| Entry::Note(number, note.clone()));
+        let objects = (0..).zip(self.objects.rows());
+        let objects = objects
+            .map(|(number, (object, _))| Entry::Object(number, object_row(profile, *object)));
+        let no_files = (0..).zip(self.no_files.rows());
+        let no_files = no_files.map(|(number, _)| Entry::NoFile(number, String::new()));
+        processes
+            .chain(notes)
+            .chain(objects)
+            .chain(no_files)
+            .collect()
+    }
+
     /// All names, in the order of their addresses.
     fn names(self) -> Vec<NameRow> {
-        let made_up = (1..).zip(self.made_up.list);
+        let made_up = (1..).zip(self.made_up.rows().iter().cloned());
         let mut kernel: Vec<(u64, KernelSymbol)> = self.kernel.into_iter().chain(made_up).collect();
         kernel.sort_unstable_by_key(|(lookup, _)| *lookup);
         let kernel = kernel.into_iter().map(NameRow::from);

@@ -8,12 +8,12 @@ use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::super::{
     entries::{Entry, entries},
-    numbered::Numbered,
     palette::Group,
     printable,
     streamed::Each,
 };
 use super::category;
+use crate::numbered::Numbered;
 use crate::profile::{Frame, FrameClass, FrameId, NOT_UNWOUND, Profile, WeightedStack};
 
 /// Says that a function is from an object file.

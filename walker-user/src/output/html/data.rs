@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::columns::Columns;
 use super::points::{self, Row};
-use super::table::Table;
 use super::tables::{Tables, groups};
 use super::trie::Trie;
+use crate::numbered::Numbered;
 use crate::profile::Unit;
 use crate::profile::timeline::Timeline;
 
@@ -65,7 +65,7 @@ pub(super) fn encode(timeline: &Timeline, max_points: usize) -> io::Result<Strin
             let head = tables.head(profile, stack);
             let frames = stack.frames.iter().map(|&id| tables.frame(profile, id));
             let leaf = trie.insert(std::iter::once(head).chain(frames));
-            (leaf, tables.stops.id((stack.stop, stack.complete)))
+            (leaf, tables.stops.number((stack.stop, stack.complete)))
         })
         .collect();
     let order = trie.depth_first();
@@ -118,12 +118,12 @@ pub(super) fn encode(timeline: &Timeline, max_points: usize) -> io::Result<Strin
             threads: merged.threads,
             samples: timeline.points.len() as u64,
         }),
-        texts: tables.texts.list(),
+        texts: tables.texts.rows(),
         groups: groups(),
-        objects: tables.objects.list(),
-        stops: tables.stops.list(),
+        objects: tables.objects.rows(),
+        stops: tables.stops.rows(),
         threads: samples.threads,
-        cpus: samples.cpus.list(),
+        cpus: samples.cpus.rows(),
         columns: &columns.heads,
     };
     columns.pack(&serde_json::to_vec(&facts)?)
@@ -136,21 +136,21 @@ struct Samples {
     /// See [`Facts::timed`], and the next for the rest.
     timed: bool,
     threads: Vec<(u32, u32)>,
-    cpus: Table<u32>,
+    cpus: Numbered<u32>,
 }
 
 impl Samples {
     /// `row_of_stack` says which of the page's stacks each of the profile's is.
     fn of(timeline: &Timeline, row_of_stack: &[u32], tables: &mut Tables) -> Self {
-        let mut ids = Table::new();
+        let mut ids = Numbered::default();
         let mut threads = Vec::new();
-        let mut cpus = Table::new();
+        let mut cpus = Numbered::default();
         let mut rows = Vec::with_capacity(timeline.points.len());
         for point in &timeline.points {
             let Some(&stack) = row_of_stack.get(point.stack as usize) else {
                 continue;
             };
-            let thread = ids.id(point.tid);
+            let thread = ids.number(point.tid);
             if thread as usize == threads.len() {
                 threads.push((point.tid, tables.comm(&timeline.profile, point.stack)));
             }
@@ -158,7 +158,7 @@ impl Samples {
                 time_ns: point.time_ns,
                 stack,
                 thread,
-                cpu: cpus.id(point.cpu),
+                cpu: cpus.number(point.cpu),
                 samples: 1,
                 weight: point.weight,
             });

@@ -13,7 +13,6 @@
 mod columns;
 mod data;
 mod points;
-pub(crate) mod table;
 pub(crate) mod tables;
 mod trie;
 

@@ -11,7 +11,7 @@ use super::super::palette::{CHANGES, Group, SHADES, change_fill, shade_of};
 use super::super::stands_for;
 use super::columns::Columns;
 use super::shown;
-use super::table::Table;
+use crate::numbered::Numbered;
 use crate::profile::{Frame, FrameClass, FrameId, Label, NOT_UNWOUND, Profile, WeightedStack};
 
 /// What a frame of a picture is merged and shown by, as [`Label`] is.
@@ -46,12 +46,12 @@ pub(crate) struct HeadRow {
 /// The tables while they grow.
 #[derive(Debug)]
 pub(crate) struct Tables {
-    pub(crate) texts: Table<String>,
-    pub(crate) labels: Table<LabelRow>,
-    pub(crate) frames: Table<FrameRow>,
-    pub(crate) heads: Table<HeadRow>,
-    pub(crate) objects: Table<(String, Option<String>)>,
-    pub(crate) stops: Table<(&'static str, bool)>,
+    pub(crate) texts: Numbered<String>,
+    pub(crate) labels: Numbered<LabelRow>,
+    pub(crate) frames: Numbered<FrameRow>,
+    pub(crate) heads: Numbered<HeadRow>,
+    pub(crate) objects: Numbered<(String, Option<String>)>,
+    pub(crate) stops: Numbered<(&'static str, bool)>,
     frame_rows: FxHashMap<FrameId, u32>,
     addresses: bool,
 }
@@ -61,12 +61,12 @@ impl Tables {
     /// the order of [`StackKind::ALL`].
     pub(crate) fn new(addresses: bool) -> Self {
         let mut tables = Self {
-            texts: Table::new(),
-            labels: Table::new(),
-            frames: Table::new(),
-            heads: Table::new(),
-            objects: Table::new(),
-            stops: Table::new(),
+            texts: Numbered::default(),
+            labels: Numbered::default(),
+            frames: Numbered::default(),
+            heads: Numbered::default(),
+            objects: Numbered::default(),
+            stops: Numbered::default(),
             frame_rows: FxHashMap::default(),
             addresses,
         };
@@ -78,12 +78,12 @@ impl Tables {
     }
 
     fn text(&mut self, text: &str) -> u32 {
-        self.texts.id(shown(text))
+        self.texts.number(shown(text))
     }
 
     fn label(&mut self, name: &str, class: FrameClass) -> u32 {
         let name = self.text(name);
-        self.labels.id(LabelRow {
+        self.labels.number(LabelRow {
             name,
             class,
             reliable: true,
@@ -110,7 +110,7 @@ impl Tables {
             Some(pid) => self.label(&format!("{name} ({pid})"), FrameClass::Process),
             None => comm,
         };
-        self.heads.id(HeadRow {
+        self.heads.number(HeadRow {
             event,
             comm,
             process,
@@ -136,19 +136,19 @@ impl Tables {
             ..
         } = *profile.frame(id);
         let name = self.text(profile.text(name));
-        let label = self.labels.id(LabelRow {
+        let label = self.labels.number(LabelRow {
             name,
             class,
             reliable,
             inlined,
         });
-        let row = self.labels.list()[label as usize].clone();
+        let row = self.labels.rows()[label as usize].clone();
         self.collapsed(&row);
         let object = object.map_or(0, |object| {
             let object = profile.object(object);
             let path = shown(&object.path.to_string_lossy());
             let build_id = object.build_id.as_ref().map(ToString::to_string);
-            self.objects.id((path, build_id)) + 1
+            self.objects.number((path, build_id)) + 1
         });
         let mut named = |text| self.text(profile.text(text)) + 1;
         let row = FrameRow {
@@ -159,7 +159,7 @@ impl Tables {
             object,
             address: if self.addresses { address } else { 0 },
         };
-        let row = self.frames.id(row);
+        let row = self.frames.number(row);
         self.frame_rows.insert(id, row);
         row
     }
@@ -171,7 +171,7 @@ impl Tables {
         if !label.reliable {
             whole.name = self.text(NOT_UNWOUND);
         }
-        self.labels.id(whole)
+        self.labels.number(whole)
     }
 
     /// The index of the words that say what a label stands for.
@@ -181,17 +181,17 @@ impl Tables {
 
     /// Which of its group's shades a label has.
     pub(crate) fn shade(&self, label: &LabelRow) -> usize {
-        shade_of(&self.texts.list()[label.name as usize])
+        shade_of(&self.texts.rows()[label.name as usize])
     }
 
     /// Adds the columns of all tables; those of texts, objects and stops are no numbers.
     pub(super) fn push_columns(&mut self, columns: &mut Columns) {
         // Children of one node are shown in the order of their labels, as `CallTree` has them.
-        let labels: Vec<LabelRow> = self.labels.list().to_vec();
+        let labels: Vec<LabelRow> = self.labels.rows().to_vec();
         let mut by_name: Vec<u32> = (0..labels.len() as u32).collect();
         by_name.sort_unstable_by_key(|&label| {
             let label = &labels[label as usize];
-            let name = &self.texts.list()[label.name as usize];
+            let name = &self.texts.rows()[label.name as usize];
             (name, label.class, label.reliable, label.inlined)
         });
         let mut ranks = vec![0; labels.len()];
@@ -219,7 +219,7 @@ impl Tables {
         columns.push("labelRank", ranks);
         columns.push("labelCollapsed", collapsed);
         columns.push("labelWords", words);
-        let frames = self.frames.list();
+        let frames = self.frames.rows();
         columns.push("frameLabel", frames.iter().map(|frame| frame.label.into()));
         columns.push(
             "frameModule",
@@ -231,7 +231,7 @@ impl Tables {
             "frameObject",
             frames.iter().map(|frame| frame.object.into()),
         );
-        let heads = self.heads.list();
+        let heads = self.heads.rows();
         columns.push("headEvent", heads.iter().map(|head| head.event.into()));
         columns.push("headComm", heads.iter().map(|head| head.comm.into()));
         columns.push("headProcess", heads.iter().map(|head| head.process.into()));

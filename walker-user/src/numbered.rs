@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 /// A table that only grows.
 #[derive(Debug, Clone)]
-pub(super) struct Numbered<T> {
+pub(crate) struct Numbered<T> {
     rows: Vec<T>,
     numbers: FxHashMap<T, u32>,
 }
@@ -26,7 +26,7 @@ impl<T: Clone + Eq + Hash> Numbered<T> {
     /// # Panics
     ///
     /// If there would be more than 2^32 rows.
-    pub(super) fn number(&mut self, row: T) -> u32 {
+    pub(crate) fn number(&mut self, row: T) -> u32 {
         if let Some(&number) = self.numbers.get(&row) {
             return number;
         }
@@ -39,7 +39,7 @@ impl<T: Clone + Eq + Hash> Numbered<T> {
 
 impl<T> Numbered<T> {
     /// All rows, in the order of their numbers.
-    pub(super) fn rows(&self) -> &[T] {
+    pub(crate) fn rows(&self) -> &[T] {
         &self.rows
     }
 }
