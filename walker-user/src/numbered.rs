@@ -37,6 +37,13 @@ impl<T: Clone + Eq + Hash> Numbered<T> {
     }
 }
 
+impl<T: Eq + Hash> Numbered<T> {
+    /// The number of `row`, if it has one.
+    pub(crate) fn known(&self, row: &T) -> Option<u32> {
+        self.numbers.get(row).copied()
+    }
+}
+
 impl<T> Numbered<T> {
     /// All rows, in the order of their numbers.
     pub(crate) fn rows(&self) -> &[T] {
@@ -54,5 +61,6 @@ mod tests {
         let numbers = ["a", "b", "a"].map(|row| table.number(row));
         assert_eq!(numbers, [0, 1, 0]);
         assert_eq!(table.rows(), ["a", "b"]);
+        assert_eq!((table.known(&"b"), table.known(&"c")), (Some(1), None));
     }
 }

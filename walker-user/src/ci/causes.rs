@@ -132,8 +132,7 @@ impl<'a> Flows<'a> {
         // The part of each path down to where the function is first.
         let mut ways: FxHashMap<Vec<u32>, f64> = FxHashMap::default();
         for (path, [before, after]) in paths {
-            let mut way: Vec<u32> = self.space.path(*path).collect();
-            way.reverse();
+            let mut way = self.space.way(*path);
             let first = way.iter().position(|at| *at == function);
             way.truncate(first.map_or(way.len(), |first| first + 1));
             *ways.entry(way).or_default() += sign * (after - before);
@@ -196,8 +195,7 @@ impl<'a> Flows<'a> {
     fn related(&self, function: u32, place: impl Fn(&[u32], usize) -> Option<u32>) -> Vec<u32> {
         let mut weights: FxHashMap<u32, f64> = FxHashMap::default();
         for (path, [before, after]) in &self.paths {
-            let mut way: Vec<u32> = self.space.path(*path).collect();
-            way.reverse();
+            let way = self.space.way(*path);
             for at in 0..way.len() {
                 if way[at] == function
                     && let Some(other) = place(&way, at)

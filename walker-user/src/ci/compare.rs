@@ -18,8 +18,9 @@ use super::{
     causes::{self, Cause},
     paths::{self, PathTotals},
     stats::{Interval, RankTest, adjusted, bootstrap, mean, smallest_p},
-    sums::{Class, Function, Space, Sums},
+    sums::{Function, Space, Sums},
 };
+use crate::profile::FrameClass;
 
 /// Mean samples a run that something has to have for a test to make sense.
 const MIN_SAMPLES: f64 = 5.0;
@@ -117,12 +118,6 @@ impl Effect {
     pub fn relative(&self) -> Option<f64> {
         (self.before > 0.0).then(|| self.after / self.before - 1.0)
     }
-
-    /// The difference.
-    #[must_use]
-    pub fn growth(&self) -> f64 {
-        self.after - self.before
-    }
 }
 
 /// What became of something.
@@ -170,7 +165,7 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     /// Its code; `None` for the whole.
-    pub class: Option<Class>,
+    pub class: Option<FrameClass>,
     /// By how much.
     pub effect: Effect,
     /// What became of it.
@@ -360,14 +355,16 @@ impl<'a> Judge<'a> {
 
     /// What something weighs in all runs, as costs and as shares.
     fn both(&self, weight: impl Fn(&Sums) -> f64) -> [[Vec<f64>; 2]; 2] {
-        let costs = [0, 1].map(|side| {
-            let runs = self.sides[side].iter().zip(&self.scales[side]);
-            runs.map(|(run, scale)| weight(&run.sums) * scale).collect()
-        });
-        let shares = self.sides.map(|runs| {
-            let runs = runs.iter();
-            runs.map(|run| weight(&run.sums) / run.sums.whole).collect()
-        });
+        self.both_of(|side, run| weight(&self.sides[side][run].sums))
+    }
+
+    /// The same, by the side and the index of the run.
+    fn both_of(&self, weight: impl Fn(usize, usize) -> f64) -> [[Vec<f64>; 2]; 2] {
+        let of_all = |value: &dyn Fn(usize, usize) -> f64| {
+            [0, 1].map(|side| (0..self.sizes[side]).map(|run| value(side, run)).collect())
+        };
+        let costs = of_all(&|side, run| weight(side, run) * self.scales[side][run]);
+        let shares = of_all(&|side, run| weight(side, run) / self.sides[side][run].sums.whole);
         [costs, shares]
     }
 
@@ -472,26 +469,16 @@ impl<'a> Judge<'a> {
         let tested = totals
             .into_iter()
             .filter_map(|PathTotals { path, weights }| {
-                let scaled = |side: usize, scale: &dyn Fn(usize) -> f64| -> Vec<f64> {
-                    let weights = weights[side].iter().enumerate();
-                    weights.map(|(run, weight)| weight * scale(run)).collect()
-                };
-                let costs = [0, 1].map(|side| scaled(side, &|run| self.scales[side][run]));
-                let shares = [0, 1]
-                    .map(|side| scaled(side, &|run| self.sides[side][run].sums.whole.recip()));
-                self.tested(&mut test, path, [costs, shares])
+                let both = self.both_of(|side, run| weights[side][run]);
+                self.tested(&mut test, path, both)
             });
         let judged = self.judged(tested.collect()).into_iter();
         let changed = judged.filter(|(.., status)| *status != Status::Unchanged);
         let mut paths: Vec<PathFinding> = changed
-            .map(|(path, effect, status)| {
-                let mut path: Vec<u32> = space.path(path).collect();
-                path.reverse();
-                PathFinding {
-                    path,
-                    effect,
-                    status,
-                }
+            .map(|(path, effect, status)| PathFinding {
+                path: space.way(path),
+                effect,
+                status,
             })
             .collect();
         paths.sort_by(|a, b| {
@@ -506,7 +493,7 @@ impl<'a> Judge<'a> {
     /// Tests the whole and the classes of code.
     fn parts(&self) -> Vec<Part> {
         let mut test = RankTest::new(self.sizes);
-        let mut classes: Vec<Class> = self
+        let mut classes: Vec<FrameClass> = self
             .sides
             .iter()
             .flat_map(|runs| runs.iter())

@@ -178,7 +178,7 @@ fn time_in_interrupts_is_told() {
     let slower = changed(&[("app;main;parse;[irq]tick", 300.0)]);
     let compared = compare(BEFORE, &slower);
     let irq = compared.comparison.parts.iter();
-    let mut irq = irq.filter(|part| part.class == Some(Class::Kernel(StackKind::Irq)));
+    let mut irq = irq.filter(|part| part.class == Some(FrameClass::Kernel(StackKind::Irq)));
     assert_eq!(irq.next().unwrap().status, Status::Regression);
     assert_eq!(compared.causes(), ["tick"]);
 }

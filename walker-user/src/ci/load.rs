@@ -104,7 +104,7 @@ pub fn load(
 
 impl Loaded {
     fn add(&mut self, space: &mut Space, set: &Set, profile: &Profile) {
-        let head = &set.head.runs[self.runs.len()];
+        let number = self.runs.len();
         let meta = &profile.meta;
         self.events.clone_from(&meta.events);
         self.unit = meta.unit;
@@ -119,11 +119,8 @@ impl Loaded {
         self.lost += totals.lost.iter().map(|lost| lost.samples).sum::<u64>();
         self.runs.push(Run {
             sums: space.add(profile),
-            work: match set.head.work_unit {
-                Some(_) => head.work.unwrap_or(1.0),
-                None => 1.0,
-            },
-            wall_ns: head.wall_ns as f64,
+            work: set.head.work(number),
+            wall_ns: set.head.runs[number].wall_ns as f64,
         });
     }
 }

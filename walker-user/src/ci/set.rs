@@ -56,6 +56,18 @@ pub struct SetHead {
     pub runs: Vec<RunHead>,
 }
 
+impl SetHead {
+    /// Units of work that a run did, by its index.
+    ///
+    /// # Panics
+    /// If there is no such run.
+    #[must_use]
+    pub fn work(&self, run: usize) -> f64 {
+        let counted = self.work_unit.as_ref().and(self.runs[run].work);
+        counted.unwrap_or(1.0)
+    }
+}
+
 /// A run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunHead {

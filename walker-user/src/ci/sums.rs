@@ -5,47 +5,23 @@
 //! stacks weigh. What a change of that means is the business of [`super::compare`].
 
 use rustc_hash::FxHashMap;
-use walker_common::StackKind;
 
 use super::names;
-use crate::profile::{FrameClass, NOT_UNWOUND, Profile};
+use crate::{
+    numbered::Numbered,
+    profile::{FrameClass, FrameId, NOT_UNWOUND, Profile},
+};
 
 /// Most call paths that are told apart. What goes on from others ends with them.
 const MAX_PATHS: usize = 1 << 22;
-
-/// What code a function is, as far as builds have it in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Class {
-    /// A process, at the root of its stacks.
-    Process,
-    /// In user space.
-    User,
-    /// In the kernel, on this stack.
-    Kernel(StackKind),
-    /// Something that is said about the event.
-    Note,
-}
-
-impl Class {
-    /// As reports say it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Process => "process",
-            Self::User => "user",
-            Self::Kernel(kind) => kind.name(),
-            Self::Note => "note",
-        }
-    }
-}
 
 /// A function, whichever build it is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
     /// Its name where it was seen last, with all that compilers put behind it.
     pub name: String,
-    /// What code it is.
-    pub class: Class,
+    /// What code it is, and on which stack.
+    pub class: FrameClass,
     /// Its module where it was seen last; `None` for the kernel image itself.
     pub module: Option<String>,
 }
@@ -62,10 +38,9 @@ pub struct Scope {
 pub struct Space {
     scope: Scope,
     functions: Vec<Function>,
-    ids: FxHashMap<(String, Class), u32>,
+    ids: FxHashMap<(String, FrameClass), u32>,
     /// Each with the number of its parent + 1, or 0, and its function.
-    nodes: Vec<(u32, u32)>,
-    node_ids: FxHashMap<(u32, u32), u32>,
+    nodes: Numbered<(u32, u32)>,
 }
 
 /// What a run weighs, in the unit of its profile.
@@ -80,7 +55,7 @@ pub struct Sums {
     /// Of the functions by number: that in which they are innermost, and all in which they are.
     pub functions: FxHashMap<u32, [f64; 2]>,
     /// By the class of the innermost function.
-    pub classes: FxHashMap<Class, f64>,
+    pub classes: FxHashMap<FrameClass, f64>,
     /// Of call paths by number: that of which they are all.
     pub paths: FxHashMap<u32, f64>,
 }
@@ -104,24 +79,32 @@ impl Space {
     /// How many call paths there are.
     #[must_use]
     pub fn paths(&self) -> usize {
-        self.nodes.len()
+        self.nodes.rows().len()
     }
 
     /// The path that a path goes on.
     #[must_use]
     pub fn parent(&self, path: u32) -> Option<u32> {
-        self.nodes[path as usize].0.checked_sub(1)
+        self.nodes.rows()[path as usize].0.checked_sub(1)
     }
 
     /// The functions of a path, innermost first.
     pub fn path(&self, path: u32) -> impl Iterator<Item = u32> {
-        let at = |node: u32| self.nodes[node as usize];
+        let at = |node: u32| self.nodes.rows()[node as usize];
         let mut next = Some(path);
         std::iter::from_fn(move || {
             let (parent, function) = at(next?);
             next = parent.checked_sub(1);
             Some(function)
         })
+    }
+
+    /// The functions of a path, root first.
+    #[must_use]
+    pub fn way(&self, path: u32) -> Vec<u32> {
+        let mut way: Vec<u32> = self.path(path).collect();
+        way.reverse();
+        way
     }
 
     /// Adds a run.
@@ -141,7 +124,7 @@ impl Space {
                 seen.push(*processes.entry(stack.comm).or_insert_with(|| {
                     let name = profile.text(stack.comm);
                     let key = names::of_process(name).into_owned();
-                    self.function(key, name, Class::Process, None)
+                    self.function(key, name, FrameClass::Process, None)
                 }));
             }
             for id in &stack.frames {
@@ -186,25 +169,27 @@ impl Space {
     }
 
     /// The function of a frame; `None` if it is not compared.
-    fn frame(&mut self, profile: &Profile, id: crate::profile::FrameId) -> Option<u32> {
+    fn frame(&mut self, profile: &Profile, id: FrameId) -> Option<u32> {
         let frame = profile.frame(id);
-        let class = match frame.class {
-            FrameClass::User if self.scope.kernel_only => return None,
-            FrameClass::User => Class::User,
-            FrameClass::Kernel(kind) => Class::Kernel(kind),
-            FrameClass::Note => Class::Note,
-            FrameClass::Process | FrameClass::Marker(_) | FrameClass::Event => return None,
-        };
+        if self.scope.kernel_only && frame.class == FrameClass::User {
+            return None;
+        }
         if !frame.reliable {
-            return Some(self.function(NOT_UNWOUND.to_owned(), NOT_UNWOUND, class, None));
+            return Some(self.function(NOT_UNWOUND.to_owned(), NOT_UNWOUND, frame.class, None));
         }
         let name = profile.text(profile.label(id).name);
         let module = frame.module.map(|module| profile.text(module));
         let key = names::of_function(name).to_owned();
-        Some(self.function(key, name, class, module))
+        Some(self.function(key, name, frame.class, module))
     }
 
-    fn function(&mut self, key: String, name: &str, class: Class, module: Option<&str>) -> u32 {
+    fn function(
+        &mut self,
+        key: String,
+        name: &str,
+        class: FrameClass,
+        module: Option<&str>,
+    ) -> u32 {
         let next = self.functions.len() as u32;
         let id = *self.ids.entry((key, class)).or_insert(next);
         if id == next {
@@ -219,21 +204,17 @@ impl Space {
 
     /// The path that goes on from a parent; where there are too many, the parent itself.
     fn node(&mut self, parent: u32, function: u32) -> u32 {
-        let next = self.nodes.len() as u32;
-        if self.nodes.len() >= MAX_PATHS {
-            let known = self.node_ids.get(&(parent, function)).copied();
-            return known.unwrap_or(parent.saturating_sub(1));
+        match self.nodes.rows().len() < MAX_PATHS {
+            true => self.nodes.number((parent, function)),
+            false => { self.nodes.known(&(parent, function)) }.unwrap_or(parent.saturating_sub(1)),
         }
-        let id = *self.node_ids.entry((parent, function)).or_insert(next);
-        if id == next {
-            self.nodes.push((parent, function));
-        }
-        id
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use walker_common::StackKind;
+
     use super::*;
     use crate::profile::fixture;
 

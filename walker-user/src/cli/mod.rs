@@ -272,6 +272,12 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A command in one line.
+fn command_line(command: &[OsString]) -> String {
+    let words = command.iter().map(|word| word.to_string_lossy());
+    words.collect::<Vec<_>>().join(" ")
+}
+
 impl TargetArgs {
     /// What is sampled, in the words of the command line.
     fn title(&self, command: &str) -> String {
@@ -283,9 +289,8 @@ impl TargetArgs {
         } else if self.command.is_empty() {
             "-a".to_owned()
         } else {
-            let words = self.command.iter().map(|word| word.to_string_lossy());
             let all = if self.all { "-a " } else { "" };
-            format!("{all}-- {}", words.collect::<Vec<_>>().join(" "))
+            format!("{all}-- {}", command_line(&self.command))
         };
         format!("stackwalk {command} {target}")
     }

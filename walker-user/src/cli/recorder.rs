@@ -59,11 +59,14 @@ pub(super) struct Recorder {
     pub(super) addresses: Addresses,
 }
 
+/// What wrote a file, as that says it.
+pub(super) const TOOL: &str = concat!("stackwalk ", env!("CARGO_PKG_VERSION"));
+
 /// What every recording says of itself.
 pub(super) fn plain_head(session: &Session, title: String) -> Head {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Head {
-        tool: concat!("stackwalk ", env!("CARGO_PKG_VERSION")).to_owned(),
+        tool: TOOL.to_owned(),
         title,
         wire_version: WIRE_VERSION,
         host: Host::this(session.cpus().len() as u32),

@@ -154,11 +154,10 @@ impl GateArgs {
             let set = sets[side];
             let mut number = 0;
             let loaded = load(space, set, |profile| {
-                let work = set.head.work_unit.as_ref().and(set.head.runs[number].work);
-                number += 1;
                 if let Some(merged) = &mut merged {
-                    merged[side].add(profile, work.unwrap_or(1.0), self.kernel_only);
+                    merged[side].add(profile, set.head.work(number), self.kernel_only);
                 }
+                number += 1;
             });
             loaded.with_context(|| format!("cannot read `{}`", report.sides[side].name))
         };

@@ -21,8 +21,8 @@ use crate::{
         set::{MAX_RUNS, RunHead, SetHead, SetWriter},
     },
     cli::{
-        DEFAULT_FREQUENCY, output_file::Destination, run::complain, signals::Signals,
-        summary::grouped,
+        DEFAULT_FREQUENCY, command_line, output_file::Destination, recorder::TOOL, run::complain,
+        signals::Signals, summary::grouped,
     },
     recording::{head::Head, reader::Recording},
 };
@@ -98,12 +98,10 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
 
 /// Makes all runs; returns the set, in a file without a name.
 pub(super) fn run_all(args: &RunsArgs) -> anyhow::Result<File> {
-    let words = args.command.iter().map(|word| word.to_string_lossy());
-    let command = words.collect::<Vec<_>>().join(" ");
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let head = SetHead {
-        tool: concat!("stackwalk ", env!("CARGO_PKG_VERSION")).to_owned(),
-        workload: args.name.clone().unwrap_or(command),
+        tool: TOOL.to_owned(),
+        workload: { args.name.clone() }.unwrap_or_else(|| command_line(&args.command)),
         began: now.map_or(0, |now| now.as_secs()),
         work_unit: args.work_unit.as_ref().map(ToString::to_string),
         facts: Facts::of_this_machine(),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Report, Verdict};
+use super::{Report, Verdict, class_name};
 use crate::ci::{
     check::Changes,
     compare::{Effect, Measure, Options, Status},
@@ -153,7 +153,7 @@ pub fn write(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
                 let function = comparison.function(cause.function);
                 Cause {
                     function: &function.name,
-                    class: function.class.name(),
+                    class: class_name(function.class),
                     module: function.module.as_deref(),
                     of_whole: cause.of_whole,
                     path: cause.path.iter().map(name).collect(),

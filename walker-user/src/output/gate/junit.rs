@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
 
-use super::{FailOn, Report, Row};
+use super::{FailOn, Report, Row, class_name};
 use crate::ci::compare::Status;
 
 /// Writes it.
@@ -33,7 +33,7 @@ pub fn write(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
                 if part.status == Status::Unchanged
                     && let Some(class) = part.class
                 {
-                    let name = format!("stack kind {}", class.name());
+                    let name = format!("stack kind {}", class_name(class));
                     suite.add_test_case(case(&name, TestCaseStatus::success()));
                 }
             }

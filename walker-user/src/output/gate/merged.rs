@@ -10,7 +10,7 @@ use rustc_hash::FxHashSet;
 
 use super::Report;
 use crate::{
-    ci::{compare::Status, names, sums::Class},
+    ci::{compare::Status, names},
     output::{
         diff::{
             Compared, Diff,
@@ -129,13 +129,7 @@ pub fn write(report: &Report<'_>, sides: [&Merged; 2], out: &mut impl Write) -> 
         let findings = comparison.findings.iter();
         for finding in findings.filter(|finding| finding.status != Status::Unchanged) {
             let function = comparison.function(finding.function);
-            let class = match function.class {
-                Class::User => FrameClass::User,
-                Class::Kernel(kind) => FrameClass::Kernel(kind),
-                Class::Process => FrameClass::Process,
-                Class::Note => FrameClass::Note,
-            };
-            changed.insert((names::of_function(&function.name), class));
+            changed.insert((names::of_function(&function.name), function.class));
         }
     }
     let counts = |name: &str, class: FrameClass| changed.contains(&(name, class));

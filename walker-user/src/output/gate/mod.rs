@@ -20,8 +20,9 @@ use crate::ci::{
     check::Changes,
     compare::{Comparison, Effect, Finding, Measure, Part, Status},
     set::SetHead,
-    sums::{Class, Function},
+    sums::Function,
 };
+use crate::profile::FrameClass;
 
 /// From this change on it is told how many times as much something is.
 const MANY: f64 = 9.0;
@@ -144,18 +145,18 @@ impl Report<'_> {
     pub fn function_text(&self, function: &Function) -> String {
         let name = printable(&function.name);
         match function.class {
-            Class::Process => format!("process {name}"),
-            Class::Note => name,
-            Class::User => match &function.module {
+            FrameClass::Process => format!("process {name}"),
+            FrameClass::User => match &function.module {
                 Some(module) if !name.starts_with(module.as_str()) => {
                     format!("{name} ({})", printable(module))
                 }
                 _ => name,
             },
-            Class::Kernel(kind) => match &function.module {
+            FrameClass::Kernel(kind) => match &function.module {
                 Some(module) => format!("{name} [{}, {} stack]", printable(module), kind.name()),
                 None => format!("{name} [kernel, {} stack]", kind.name()),
             },
+            _ => name,
         }
     }
 
@@ -226,14 +227,10 @@ impl Report<'_> {
                 .filter(|part| part.status != Status::Unchanged)
                 .map(part),
         );
-        let known: Vec<u32> = rows.iter().filter_map(|row| row.function).collect();
-        let others = comparison.findings.iter().filter(|finding| {
-            finding.status != Status::Unchanged && !known.contains(&finding.function)
-        });
-        let mut seen = Vec::new();
-        for finding in others {
+        let mut seen: Vec<u32> = rows.iter().filter_map(|row| row.function).collect();
+        for finding in &comparison.findings {
             // Of a function whose both costs changed, the larger one, which comes first.
-            if !seen.contains(&finding.function) {
+            if finding.status != Status::Unchanged && !seen.contains(&finding.function) {
                 seen.push(finding.function);
                 rows.push(self.row(comparison, finding));
             }
@@ -421,18 +418,28 @@ impl Row {
     }
 }
 
-/// Code of a class, for a person.
-const fn class_text(class: Class) -> &'static str {
+/// Code of a class, for programs.
+const fn class_name(class: FrameClass) -> &'static str {
     match class {
-        Class::Process => "processes without frames",
-        Class::User => "user space",
-        Class::Note => "what is said about events",
-        Class::Kernel(kind) => match kind {
+        FrameClass::Process => "process",
+        FrameClass::User => "user",
+        FrameClass::Kernel(kind) => kind.name(),
+        _ => "note",
+    }
+}
+
+/// Code of a class, for a person.
+const fn class_text(class: FrameClass) -> &'static str {
+    match class {
+        FrameClass::Process => "processes without frames",
+        FrameClass::User => "user space",
+        FrameClass::Kernel(kind) => match kind {
             walker_common::StackKind::Task => "the kernel on task stacks",
             walker_common::StackKind::Irq => "the kernel on IRQ stacks",
             walker_common::StackKind::SoftIrq => "the kernel on softirq stacks",
             _ => "the kernel on exception stacks",
         },
+        _ => "what is said about events",
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
+    class_name,
     html::{escaped, head},
     number, signed_percent, time,
 };
@@ -45,7 +46,11 @@ impl Shown<'_> {
             None => "the whole".to_owned(),
             Some(number) => {
                 let function = &self.trend.functions[number as usize];
-                format!("{} [{}]", printable(&function.name), function.class.name())
+                format!(
+                    "{} [{}]",
+                    printable(&function.name),
+                    class_name(function.class)
+                )
             }
         }
     }
