@@ -9,6 +9,9 @@
 //!
 //! Always: how long it takes to compare two sets of 20 runs of 10,000 functions.
 
+#[path = "../tests/support/synthetic.rs"]
+mod synthetic;
+
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -18,23 +21,12 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use regex::Regex;
-use walker_common::StackKind;
-use walker_user::{
-    ci::{
-        compare::{Comparison, Options, Run, Status},
-        load::load,
-        set::{RunHead, Set, SetHead, SetWriter},
-        stats::{Random, RankTest, mean},
-        sums::{Scope, Space},
-    },
-    profile::{
-        Frame, FrameClass, Profile, WeightedStack,
-        timeline::{Point, Timeline},
-    },
-    recording::{
-        head::{EventHead, Head},
-        named,
-    },
+use walker_user::ci::{
+    compare::{Comparison, Options, Run, Status},
+    load::load,
+    set::{RunHead, Set, SetHead, SetWriter},
+    stats::{Random, RankTest, mean},
+    sums::{Scope, Space},
 };
 
 /// Runs of a side.
@@ -196,64 +188,16 @@ fn synthetic(seed: u64) -> anyhow::Result<Set> {
     Ok(Set::open(file)?)
 }
 
-/// A run of about 20,000 samples, in which each of 10,000 functions is.
+/// A run of about 20,000 samples, in which each of 10,000 functions is a leaf.
 fn recording(random: &mut Random, callers: &[usize]) -> anyhow::Result<Vec<u8>> {
-    let head = Head {
-        events: vec![EventHead::counted("cpu-clock", Some(997))],
-        ..Head::default()
-    };
-    let mut profile = Profile::new(head.meta());
-    let comm = profile.intern("synthetic");
-    let frames: Vec<_> = (0..10_000u64)
-        .map(|number| {
-            let name = Some(profile.intern(&format!("function_{number}")));
-            profile.intern_frame(Frame {
-                name,
-                module: None,
-                class: FrameClass::Kernel(StackKind::Task),
-                inlined: false,
-                source: None,
-                reliable: true,
-                address: 0xffff_ffff_8100_0000 + number * 64,
-                offset: 4,
-                size: 64,
-                object: None,
-            })
+    let names: Vec<String> = (0..10_000)
+        .map(|number| format!("function_{number}"))
+        .collect();
+    let stacks: Vec<(Vec<usize>, u32)> = (0..names.len())
+        .map(|leaf| {
+            let path = callers[leaf * 20..][..20].iter().copied();
+            (path.chain([leaf]).collect(), 1 + random.below(3) as u32)
         })
         .collect();
-    let mut points = Vec::new();
-    for stack in 0..10_000u32 {
-        let mut path: Vec<_> = { callers[stack as usize * 20..][..20].iter() }
-            .map(|caller| frames[*caller])
-            .collect();
-        path.push(frames[stack as usize]);
-        let samples = 1 + random.below(3) as u64;
-        profile.push(WeightedStack {
-            comm,
-            pid: Some(7),
-            frames: path,
-            event: 0,
-            samples,
-            weight: samples,
-            stop: "end-of-stack",
-            complete: true,
-        });
-        points.extend((0..samples).map(|number| Point {
-            time_ns: u64::from(stack) * 1_000_000 + number,
-            stack,
-            tid: 7,
-            cpu: 0,
-            number: 0,
-            weight: 1,
-            first_use: 0,
-            use_count: 0,
-        }));
-    }
-    let timeline = Timeline {
-        profile,
-        points,
-        uses: Vec::new(),
-        began: None,
-    };
-    Ok(named::write(&timeline, head)?)
+    Ok(synthetic::recording(&names, &stacks)?)
 }

@@ -16,6 +16,8 @@ mod gate;
 #[path = "cli/recordings.rs"]
 mod recordings;
 mod support;
+#[path = "support/synthetic.rs"]
+mod synthetic;
 
 use std::{
     fs,

@@ -2,72 +2,14 @@
 
 use std::{fs, io::Write as _};
 
-use walker_common::StackKind;
-use walker_user::{
-    ci::set::{RunHead, SetHead, SetWriter},
-    profile::{
-        Frame, FrameClass, Profile, WeightedStack,
-        timeline::{Point, Timeline},
-    },
-    recording::{
-        head::{EventHead, Head},
-        named,
-    },
-};
+use walker_user::ci::set::{RunHead, SetHead, SetWriter};
 
-use super::support::Place;
+use super::{support::Place, synthetic};
 
 /// A recording in which two functions have so many samples.
 fn recording(names: [&str; 2], samples: [u32; 2]) -> Vec<u8> {
-    let head = Head {
-        events: vec![EventHead::counted("cpu-clock", Some(1000))],
-        ..Head::default()
-    };
-    let mut profile = Profile::new(head.meta());
-    let mut points = Vec::new();
-    for (stack, (name, samples)) in (0..).zip(names.into_iter().zip(samples)) {
-        let name = (!name.is_empty()).then(|| profile.intern(name));
-        let frame = profile.intern_frame(Frame {
-            name,
-            module: None,
-            class: FrameClass::Kernel(StackKind::Task),
-            inlined: false,
-            source: None,
-            reliable: true,
-            address: 0xffff_ffff_8100_0000 + u64::from(stack) * 64,
-            offset: 0,
-            size: 64,
-            object: None,
-        });
-        let comm = profile.intern("program");
-        profile.push(WeightedStack {
-            comm,
-            pid: Some(7),
-            frames: vec![frame],
-            event: 0,
-            samples: samples.into(),
-            weight: samples.into(),
-            stop: "end-of-stack",
-            complete: true,
-        });
-        points.extend((0..samples).map(|number| Point {
-            time_ns: u64::from(number) * 1_000_000,
-            stack,
-            tid: 7,
-            cpu: 0,
-            number: 0,
-            weight: 1,
-            first_use: 0,
-            use_count: 0,
-        }));
-    }
-    let timeline = Timeline {
-        profile,
-        points,
-        uses: Vec::new(),
-        began: None,
-    };
-    named::write(&timeline, head).unwrap()
+    let [first, second] = samples;
+    synthetic::recording(&names, &[(vec![0], first), (vec![1], second)]).unwrap()
 }
 
 /// Writes a set of so many runs, of which the second function has so many samples.
