@@ -7,12 +7,13 @@
 //! What was lost is in the comments.
 //!
 //! An inlined function is a line of the location it is inlined into. User addresses are as linked,
-//! so the ranges of mappings may overlap. `[IRQ]` and the like, and `[not unwound]`, are locations
-//! without an address.
+//! so the ranges of mappings may overlap. The first mapping is that of the main program, as pprof takes
+//! it for that. `[IRQ]` and the like, and `[not unwound]`, are locations without an address.
 
 mod message;
 
 use std::{
+    cmp::Reverse,
     io::{self, Write},
     time::UNIX_EPOCH,
 };
@@ -25,7 +26,9 @@ use super::{
     entries::{Entry, entries, running_on},
     recording, whereabouts,
 };
-use crate::profile::{Frame, FrameClass, FrameId, NOT_UNWOUND, Profile, Unit, timeline::Timeline};
+use crate::profile::{
+    Frame, FrameClass, FrameId, NOT_UNWOUND, ObjectIndex, Profile, Unit, timeline::Timeline,
+};
 
 /// How to write the profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +95,9 @@ impl<'a> Builder<'a> {
     fn build(mut self, timeline: &'a Timeline, markers: bool) -> message::Profile {
         let profile = self.profile;
         self.describe(timeline);
+        if let Some(frame) = main_program(profile) {
+            self.mapping(profile.frame(frame));
+        }
         let period = self.message.period;
         let types = self.message.sample_type.len();
         for stack in profile.stacks() {
@@ -317,6 +323,45 @@ impl<'a> Builder<'a> {
         mapping.memory_limit = mapping.memory_limit.max(limit);
         id
     }
+}
+
+/// A frame of the main program: the executable of the process with the most weight. A profile does
+/// not say which object that is, so it is the one with the name of its process where there is one,
+/// and otherwise the outermost object of most stacks that is no library.
+fn main_program(profile: &Profile) -> Option<FrameId> {
+    let mut weights: FxHashMap<ObjectIndex, (FrameId, [u64; 2])> = FxHashMap::default();
+    for stack in profile.stacks() {
+        let objects = stack.frames.iter().filter_map(|&id| {
+            let object = profile.frame(id).object?;
+            Some((id, object))
+        });
+        let process = profile.text(stack.comm);
+        let (mut outermost, mut named) = (true, false);
+        for (id, object) in objects {
+            let file = profile.object(object).path.file_name();
+            let file = file.map_or_else(Default::default, |name| name.to_string_lossy());
+            let (_, [by_name, by_place]) = weights.entry(object).or_insert((id, [0; 2]));
+            // The kernel cuts names of processes.
+            if !named && !process.is_empty() && file.starts_with(process) {
+                named = true;
+                *by_name = by_name.saturating_add(stack.weight);
+            }
+            if outermost && !is_library(&file) {
+                outermost = false;
+                *by_place = by_place.saturating_add(stack.weight);
+            }
+        }
+    }
+    let weights = weights.into_iter();
+    let weights = weights.filter(|(_, (_, weights))| *weights != [0; 2]);
+    // Of equals the first that was seen.
+    let best = weights.max_by_key(|(object, (_, weights))| (*weights, Reverse(*object)));
+    best.map(|(_, (id, _))| id)
+}
+
+/// Whether a file is a shared library by its name: `libc.so.6`, `ld-linux-x86-64.so.2`, `[vdso]`.
+fn is_library(file: &str) -> bool {
+    file.starts_with('[') || file.ends_with(".so") || file.contains(".so.")
 }
 
 /// How many samples a profile holds that was written.

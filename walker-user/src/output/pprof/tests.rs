@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{Options, message, write};
-use crate::profile::{Unit, fixture, timeline::Timeline};
+use crate::profile::{Frame, ProfileObject, Unit, WeightedStack, fixture, timeline::Timeline};
 
 fn written(timeline: &Timeline) -> message::Profile {
     let mut out = Vec::new();
@@ -92,6 +92,46 @@ fn stacks_have_values_and_labels() {
         comments.contains("6 lost (5.45 %): 5 ring buffer full"),
         "{comments}"
     );
+}
+
+#[test]
+fn the_first_mapping_is_the_main_program() {
+    let mut timeline = fixture::timeline();
+    let profile = &mut timeline.profile;
+    let stack = profile.stacks()[0].clone();
+    let mut frame_in = |path: &str, address: u64| {
+        let object = profile.intern_object(ProfileObject {
+            path: path.into(),
+            build_id: None,
+        });
+        let frame = *profile.frame(stack.frames[0]);
+        profile.intern_frame(Frame {
+            object: Some(object),
+            address,
+            ..frame
+        })
+    };
+    let library = frame_in("/usr/lib/libc.so.6", 0x10);
+    let other = frame_in("/usr/bin/cc", 0x20);
+    let main = frame_in("/usr/lib/gcc/cc1", 0x30);
+    // A thread begins in the C library; `cc` is the outermost program of more samples, but the
+    // process is called `cc1`.
+    for (frames, weight) in [
+        (vec![library, main], 5),
+        (vec![library], 1000),
+        (vec![other, library], 500),
+    ] {
+        profile.push(WeightedStack {
+            frames,
+            samples: weight,
+            weight,
+            ..stack.clone()
+        });
+    }
+    let written = written(&timeline);
+    let files = written.mapping.iter().map(|m| string(&written, m.filename));
+    assert_eq!(files.collect::<Vec<_>>()[0], "/usr/lib/gcc/cc1");
+    assert!(written.mapping[0].memory_start <= 0x30);
 }
 
 #[test]
