@@ -13,7 +13,6 @@ pub mod facts;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod load;
-pub mod names;
 mod paths;
 pub mod set;
 pub mod stats;

@@ -1,15 +1,14 @@
 //! What every function, stack kind and call path weighs in each run, with names that are the same in all
 //! builds, so that runs can be compared.
 //!
-//! Stacks are kept as a tree of functions by [matching name](super::names); of each run only what its
+//! Stacks are kept as a tree of functions by [name that builds have in common](build_names); of each run only what its
 //! stacks weigh. What a change of that means is the business of [`super::compare`].
 
 use rustc_hash::FxHashMap;
 
-use super::names;
 use crate::{
     numbered::Numbered,
-    profile::{FrameClass, FrameId, NOT_UNWOUND, Profile},
+    profile::{FrameClass, FrameId, NOT_UNWOUND, Profile, build_names},
 };
 
 /// Most call paths that are told apart. What goes on from others ends with them.
@@ -123,7 +122,7 @@ impl Space {
             if !self.scope.kernel_only {
                 seen.push(*processes.entry(stack.comm).or_insert_with(|| {
                     let name = profile.text(stack.comm);
-                    let key = names::of_process(name).into_owned();
+                    let key = build_names::of_process(name).into_owned();
                     self.function(key, name, FrameClass::Process, None)
                 }));
             }
@@ -179,7 +178,7 @@ impl Space {
         }
         let name = profile.text(profile.label(id).name);
         let module = frame.module.map(|module| profile.text(module));
-        let key = names::of_function(name).to_owned();
+        let key = build_names::of_function(name).into_owned();
         Some(self.function(key, name, frame.class, module))
     }
 

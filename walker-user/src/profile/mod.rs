@@ -5,6 +5,7 @@
 //! unwound is the business of the layers before this one, how they are shown that of
 //! [`crate::output`].
 
+pub mod build_names;
 pub mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -2,6 +2,7 @@
 //! common, and colours for what is significant only.
 
 use std::{
+    borrow::Cow,
     io::{self, Write},
     time::Duration,
 };
@@ -10,7 +11,7 @@ use rustc_hash::FxHashSet;
 
 use super::Report;
 use crate::{
-    ci::{compare::Status, names},
+    ci::compare::Status,
     output::{
         diff::{
             Compared, Diff,
@@ -18,7 +19,7 @@ use crate::{
         },
         svg::Options,
     },
-    profile::{Frame, FrameClass, FrameId, Meta, Missing, Profile, WeightedStack},
+    profile::{Frame, FrameClass, FrameId, Meta, Missing, Profile, WeightedStack, build_names},
 };
 
 /// The runs of one side, merged.
@@ -70,7 +71,7 @@ impl Merged {
             }
             let comm = match kernel_only {
                 true => "kernel".into(),
-                false => names::of_process(run.text(stack.comm)),
+                false => build_names::of_process(run.text(stack.comm)),
             };
             let comm = merged.intern(&comm);
             merged.push(WeightedStack {
@@ -97,7 +98,7 @@ fn add_missing(sums: &mut Vec<Missing>, more: &[Missing]) {
 fn same_in_all(merged: &mut Profile, run: &Profile, frame: &Frame) -> FrameId {
     let name = frame
         .name
-        .map(|name| merged.intern(names::of_function(run.text(name))));
+        .map(|name| merged.intern(&build_names::of_function(run.text(name))));
     let module = frame.module.map(|module| merged.intern(run.text(module)));
     merged.intern_frame(Frame {
         name,
@@ -124,14 +125,14 @@ pub fn write(report: &Report<'_>, sides: [&Merged; 2], out: &mut impl Write) -> 
     });
     let diff =
         Diff::of_costs(before, after, [sides[0].work, sides[1].work]).map_err(io::Error::other)?;
-    let mut changed: FxHashSet<(&str, FrameClass)> = FxHashSet::default();
+    let mut changed: FxHashSet<(Cow<'_, str>, FrameClass)> = FxHashSet::default();
     if let Ok(comparison) = &report.outcome {
         let findings = comparison.findings.iter();
         for finding in findings.filter(|finding| finding.status != Status::Unchanged) {
             let function = comparison.function(finding.function);
-            changed.insert((names::of_function(&function.name), function.class));
+            changed.insert((build_names::of_function(&function.name), function.class));
         }
     }
-    let counts = |name: &str, class: FrameClass| changed.contains(&(name, class));
+    let counts = |name: &str, class: FrameClass| changed.contains(&(name.into(), class));
     write_counted(&diff, Widths::After, &Options::default(), &counts, out)
 }
