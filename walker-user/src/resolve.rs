@@ -166,9 +166,9 @@ impl Names {
     }
 }
 
-/// The name of a process in a profile.
-pub fn comm(profile: &mut Profile, process: &Process) -> SymbolId {
-    profile.intern(&name_text(&process.comm))
+/// The names of a process and of its thread in a profile.
+pub fn process_names(profile: &mut Profile, process: &Process) -> [SymbolId; 2] {
+    [process.name, process.comm].map(|name| profile.intern(&name_text(&name)))
 }
 
 /// Symbols of kernel addresses: kallsyms, then the kernel's list of BPF programs, which some

@@ -7,7 +7,10 @@
 use rustc_hash::FxHashMap;
 use walker_common::StackKind;
 
-use crate::{process::object::ObjectId, unwind};
+use crate::{
+    process::{names::Comm, object::ObjectId},
+    unwind,
+};
 
 /// Most nodes of the tree, about 40 MiB with its index.
 const MAX_NODES: usize = 500_000;
@@ -20,13 +23,16 @@ const MAX_NOTES: usize = 10_000;
 /// What stands for all notes past that.
 const MORE_NOTES: &str = "[more notes]";
 
-/// A process by ID and name: a process that changed its name counts as two.
+/// Whose a stack is: a process, by ID and name, and the name of the thread. Under each of its names a
+/// thread counts as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Process {
-    /// Its ID.
+    /// The process's ID.
     pub pid: u32,
     /// The thread's name, zero padded.
-    pub comm: [u8; 16],
+    pub comm: Comm,
+    /// The process's name, zero padded.
+    pub name: Comm,
 }
 
 /// What is told apart of a frame.
@@ -192,6 +198,7 @@ impl StackTree {
             Process {
                 pid: 0,
                 comm: *b"[more processes]",
+                name: *b"[more processes]",
             }
         } else {
             process
@@ -310,6 +317,7 @@ mod tests {
     fn process(pid: u32) -> Process {
         Process {
             pid,
+            name: *b"name\0\0\0\0\0\0\0\0\0\0\0\0",
             comm: *b"name\0\0\0\0\0\0\0\0\0\0\0\0",
         }
     }

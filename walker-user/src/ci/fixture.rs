@@ -26,6 +26,7 @@ pub(crate) fn profile(random: &mut Random, stacks: Stacks<'_>, speed: f64) -> Pr
         let noise = random.next() as f64 / u64::MAX as f64 * 0.06 + 0.97;
         let weight = (weight * noise * speed) as u64;
         profile.push(WeightedStack {
+            process: comm,
             comm,
             pid: None,
             frames,

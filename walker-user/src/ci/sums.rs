@@ -120,8 +120,8 @@ impl Space {
             }
             seen.clear();
             if !self.scope.kernel_only {
-                seen.push(*processes.entry(stack.comm).or_insert_with(|| {
-                    let name = profile.text(stack.comm);
+                seen.push(*processes.entry(stack.process).or_insert_with(|| {
+                    let name = profile.text(stack.process);
                     let key = build_names::of_process(name).into_owned();
                     self.function(key, name, FrameClass::Process, None)
                 }));
@@ -275,6 +275,7 @@ mod tests {
             let frame = fixture::frame(&mut profile, class, clone, None);
             let comm = profile.intern(comm);
             profile.push(crate::profile::WeightedStack {
+                process: comm,
                 comm,
                 pid: None,
                 frames: vec![frame, frame],

@@ -20,7 +20,7 @@ const MAX_SECONDS: f64 = 366.0 * 86_400.0;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Which samples")]
 pub(super) struct FilterArgs {
-    /// Only of processes with these names
+    /// Only of processes or threads with these names
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     comm: Vec<String>,
     /// Only of these processes

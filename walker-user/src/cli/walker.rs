@@ -15,6 +15,7 @@ use crate::{
     classify::StackUse,
     interrupts,
     kernel::sampled::interrupted_stack,
+    process::names::ProcessNames,
     stack_tree::{Place, Process, RawFrame, StackTree},
     sys::clock::monotonic_ns,
     unwind::{self, StopReason},
@@ -62,6 +63,7 @@ pub(super) struct Walked {
 pub(super) struct Walker {
     pub(super) sides: Sides,
     pub(super) user_side: Option<UserSide>,
+    process_names: ProcessNames,
     frames: Vec<unwind::Frame>,
     raw: Vec<RawFrame>,
     uses: Vec<StackUse>,
@@ -82,6 +84,7 @@ impl Walker {
         Self {
             sides,
             user_side: (sides.user_budget > 0).then(|| UserSide::new(sides.user_budget_max)),
+            process_names: ProcessNames::new(sides.user_budget > 0),
             frames: Vec::new(),
             raw: Vec::new(),
             uses: Vec::new(),
@@ -128,6 +131,7 @@ impl Walker {
         let process = Process {
             pid: header.pid,
             comm: header.comm,
+            name: (self.process_names).of_sample(header.pid, header.tid, header.comm),
         };
         let place = self.tree.place(process, &self.raw);
         let taken = Taken {
@@ -222,7 +226,7 @@ impl Walker {
             self.uses.extend(kernel.stack_uses(sample, &self.frames));
         }
         if let Some(user_side) = &mut self.user_side
-            && let Some(end) = user_side.walk(sample, &mut self.raw)
+            && let Some(end) = user_side.walk(sample, &mut self.process_names, &mut self.raw)
         {
             self.walks.add_user(&end);
             // What is missing of the kernel's side is missing from the whole.

@@ -524,12 +524,14 @@ impl Hub {
                 let process = Process {
                     pid: 0,
                     comm: *b"[unknown]\0\0\0\0\0\0\0",
+                    name: *b"[unknown]\0\0\0\0\0\0\0",
                 };
                 (process, vec![store.profile.note(FORGOTTEN)])
             }
         };
-        let comm = resolve::comm(&mut store.profile, &process);
+        let [name, comm] = resolve::process_names(&mut store.profile, &process);
         let stack = store.stack(NamedStack {
+            process: name,
             comm,
             pid: own.then_some(process.pid),
             event: event as usize,

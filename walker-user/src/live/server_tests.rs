@@ -59,6 +59,7 @@ fn served() -> Served {
         nodes: vec![(Place::Process(0), frame(1)), (Place::Node(0), frame(2))],
         processes: vec![Process {
             pid: 7,
+            name: *b"program\0\0\0\0\0\0\0\0\0",
             comm: *b"program\0\0\0\0\0\0\0\0\0",
         }],
         requests: vec![Request {
@@ -331,6 +332,7 @@ fn processes_of_few_samples_share_their_stacks() {
             .clone()
             .map(|pid| Process {
                 pid,
+                name: *b"short\0\0\0\0\0\0\0\0\0\0\0",
                 comm: *b"short\0\0\0\0\0\0\0\0\0\0\0",
             })
             .collect(),

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     numbered::Numbered,
     output::html::tables::Tables,
-    profile::{FrameId, Meta, Profile, WeightedStack, timeline::Point},
+    profile::{FrameId, Meta, Profile, SymbolId, WeightedStack, timeline::Point},
 };
 
 /// Length of a slot of time, in nanoseconds.
@@ -90,7 +90,8 @@ pub(super) struct Flushed {
 /// A stack that is to be kept: with its named frames, root first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NamedStack {
-    pub(super) comm: crate::profile::SymbolId,
+    pub(super) process: SymbolId,
+    pub(super) comm: SymbolId,
     /// If it is of this process alone.
     pub(super) pid: Option<u32>,
     pub(super) event: usize,
@@ -159,6 +160,7 @@ impl Store {
             }
         }
         let stack = WeightedStack {
+            process: stack.process,
             comm: stack.comm,
             pid: stack.pid,
             frames: stack.frames,
@@ -372,12 +374,15 @@ impl Store {
         if cut > 0 || !has_process {
             frames.push(profile.note(FORGOTTEN));
         }
-        let comm = match has_process {
-            true => self.profile.text(old.comm),
-            false => OTHERS,
+        let mut name = |name| {
+            profile.intern(match has_process {
+                true => self.profile.text(name),
+                false => OTHERS,
+            })
         };
         WeightedStack {
-            comm: profile.intern(comm),
+            process: name(old.process),
+            comm: name(old.comm),
             pid: old.pid.filter(|_| has_process),
             frames,
             ..*old

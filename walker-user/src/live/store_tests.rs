@@ -43,6 +43,7 @@ fn stack(store: &mut Store, functions: &[&str]) -> u32 {
     let frames = frames.collect();
     let comm = store.profile.intern("program");
     store.stack(NamedStack {
+        process: comm,
         comm,
         pid: Some(7),
         event: 0,

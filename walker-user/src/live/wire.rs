@@ -34,7 +34,7 @@ struct Added<'a> {
     labels: Vec<[u64; 8]>,
     frames: Vec<Vec<u64>>,
     objects: &'a [(String, Option<String>)],
-    heads: Vec<[u32; 3]>,
+    heads: Vec<[u32; 4]>,
     stops: &'a [(&'static str, bool)],
     nodes: Vec<[i64; 2]>,
     stacks: &'a [(u32, u32)],
@@ -231,7 +231,7 @@ fn added(store: &Store, labels: Vec<[u64; 8]>, from: Sent, to: Sent) -> Added<'_
         objects: &tables.objects.rows()[from.objects..to.objects],
         heads: heads
             .iter()
-            .map(|head| [head.event, head.comm, head.process])
+            .map(|head| [head.event, head.name, head.process, head.thread])
             .collect(),
         stops: &tables.stops.rows()[from.stops..to.stops],
         nodes: nodes

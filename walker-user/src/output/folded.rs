@@ -142,6 +142,7 @@ make;libc.so.6+0x1d 6
                 object: None,
             });
             profile.push(WeightedStack {
+                process: comm,
                 comm,
                 pid: None,
                 frames: vec![frame],

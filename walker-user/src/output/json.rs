@@ -77,6 +77,7 @@ pub fn write(timeline: &Timeline, _options: &Options, out: &mut impl Write) -> i
         frames: Each(|| profile.frames().map(|id| Frame::of(profile, id))),
         stacks: Each(|| {
             profile.stacks().iter().map(|stack| Stack {
+                process: profile.text(stack.process),
                 comm: profile.text(stack.comm),
                 pid: stack.pid,
                 event: stack.event,
@@ -195,6 +196,7 @@ impl<'a> Frame<'a> {
 
 #[derive(Serialize)]
 struct Stack<'a, F> {
+    process: &'a str,
     comm: &'a str,
     pid: Option<u32>,
     event: usize,
@@ -258,7 +260,7 @@ mod tests {
         );
         assert_eq!(
             json["stacks"][5],
-            json!({ "comm": "make", "pid": 42, "event": 0, "samples": 3, "weight": 3,
+            json!({ "process": "make", "comm": "make", "pid": 42, "event": 0, "samples": 3, "weight": 3,
                 "stop": "no unwind information", "complete": false, "frames": [2] })
         );
         assert_eq!(

@@ -71,9 +71,9 @@ impl Stacks {
     fn of(profile: &Profile, markers: bool) -> Self {
         let mut stacks = Self::default();
         for stack in profile.stacks() {
-            let comm = stacks.name(profile.text(stack.comm));
+            let process = stacks.name(profile.text(stack.process));
             let frames = stacks.frames_of(profile, stack, markers);
-            stacks.frames.push((comm, frames));
+            stacks.frames.push((process, frames));
         }
         stacks
     }

@@ -156,6 +156,7 @@ fn no_more_frames_are_drawn_than_a_browser_can_take() {
             })
             .collect();
         profile.push(WeightedStack {
+            process: comm,
             comm,
             pid: None,
             frames,

@@ -66,7 +66,13 @@ fn groups(profile: &Profile) -> Vec<Group<'_>> {
     let mut groups: FxHashMap<Key, Group<'_>> = FxHashMap::default();
     for stack in profile.stacks().iter().filter(|stack| stack.samples > 0) {
         let labels = stack.frames.iter().map(|&id| profile.label(id)).collect();
-        let key = (stack.event, stack.comm, labels, stack.stop, stack.complete);
+        let key = (
+            stack.event,
+            stack.process,
+            labels,
+            stack.stop,
+            stack.complete,
+        );
         let group = groups.entry(key).or_insert(Group {
             shown: stack,
             samples: 0,
@@ -107,7 +113,7 @@ fn write_group(
     total: u64,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let comm = printable(profile.text(group.shown.comm));
+    let comm = printable(profile.text(group.shown.process));
     let samples = group.samples;
     let share = percent(group.weight, total);
     let event = match profile.meta.events.as_slice() {

@@ -13,6 +13,8 @@ pub(super) struct Thread {
     /// Its process; `None` if stacks were merged over processes.
     pub(super) pid: Option<u32>,
     pub(super) tid: u32,
+    /// What its process was called last.
+    pub(super) process: SymbolId,
     /// What it was called last.
     pub(super) comm: SymbolId,
     /// Its samples, as indices into [`Timeline::points`].
@@ -50,11 +52,13 @@ pub(super) fn threads(timeline: &Timeline) -> Vec<Thread> {
             threads.push(Thread {
                 pid: stack.pid,
                 tid: point.tid,
+                process: stack.process,
                 comm: stack.comm,
                 points: Vec::new(),
             });
             threads.len() - 1
         });
+        threads[at].process = stack.process;
         threads[at].comm = stack.comm;
         threads[at].points.push(index);
     }

@@ -7,6 +7,7 @@
 
 pub mod address_space;
 pub mod mapped_file;
+pub mod names;
 pub mod object;
 pub mod objects;
 mod open;

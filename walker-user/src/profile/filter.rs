@@ -131,8 +131,15 @@ impl Filter {
             samples
         };
         if !self.comm.is_empty() {
-            let there = by_stack(|profile, stack| Some(profile.text(stack.comm).to_owned()));
-            missing("process of the name", self.comm.iter().cloned(), &there)?;
+            let mut there = by_stack(|profile, stack| Some(profile.text(stack.process).to_owned()));
+            there.extend(by_stack(|profile, stack| {
+                Some(profile.text(stack.comm).to_owned())
+            }));
+            missing(
+                "process or thread of the name",
+                self.comm.iter().cloned(),
+                &there,
+            )?;
         }
         if !self.pid.is_empty() {
             let there = by_stack(|_, stack| stack.pid.map(|pid| pid.to_string()));
@@ -218,8 +225,8 @@ impl Filter {
             self.event.is_empty() || name.is_some_and(|name| self.event.contains(name))
         };
         let of_process = |stack: &WeightedStack| {
-            let comm = profile.text(stack.comm);
-            (self.comm.is_empty() || self.comm.iter().any(|name| name == comm))
+            let names = [stack.process, stack.comm].map(|name| profile.text(name));
+            (self.comm.is_empty() || self.comm.iter().any(|name| names.contains(&&**name)))
                 && (self.pid.is_empty() || stack.pid.is_some_and(|pid| self.pid.contains(&pid)))
         };
         let stacks = profile.stacks().iter();

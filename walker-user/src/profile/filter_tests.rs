@@ -175,7 +175,7 @@ fn what_is_not_there_is_told_with_what_is() {
             comm: vec!["make".to_owned(), "cc".to_owned()],
             ..Filter::default()
         }),
-        "no process of the name `cc` in this recording; it has cc1, make"
+        "no process or thread of the name `cc` in this recording; it has cc1, make"
     );
     assert_eq!(
         error(Filter {

@@ -51,6 +51,7 @@ pub(crate) fn frame(
 fn push(profile: &mut Profile, comm: &str, frames: Vec<FrameId>, samples: u64, stop: &'static str) {
     let comm = profile.intern(comm);
     profile.push(WeightedStack {
+        process: comm,
         comm,
         pid: Some(42),
         frames,
@@ -289,6 +290,7 @@ pub(crate) fn any_profile() -> impl Strategy<Value = Profile> {
                 }));
             }
             profile.push(WeightedStack {
+                process: comm,
                 comm,
                 pid: None,
                 frames: ids,

@@ -169,6 +169,7 @@ mod tests {
         });
         let frames = frames.collect();
         let stack = WeightedStack {
+            process: profile.intern("sh"),
             comm: profile.intern("sh"),
             pid: None,
             frames,

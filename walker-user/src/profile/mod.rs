@@ -31,10 +31,12 @@ use tree::{CallTree, TreeBuilder};
 /// The name of frames that were found by scanning a stack, wherever they are shown as one.
 pub(crate) const NOT_UNWOUND: &str = "[not unwound]";
 
-/// A distinct stack of one process name, with its weight.
+/// A distinct stack of one process and thread name, with its weight.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WeightedStack {
-    /// The task's `comm`.
+    /// The name of the process: what its main thread was called when its program was first seen.
+    pub process: SymbolId,
+    /// The name of the thread, its `comm`.
     pub comm: SymbolId,
     /// The process id, if the stack was not merged over processes.
     pub pid: Option<u32>,
@@ -378,7 +380,7 @@ impl Profile {
         collapse: bool,
     ) -> impl Iterator<Item = (Label, Origin)> {
         let process = Label {
-            name: stack.comm,
+            name: stack.process,
             class: FrameClass::Process,
             reliable: true,
             inlined: false,

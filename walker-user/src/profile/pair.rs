@@ -27,7 +27,8 @@ impl Renames {
         let processes = [before, after].map(|profile| {
             let stacks = profile.stacks.iter();
             stacks
-                .map(|stack| profile.text(stack.comm))
+                .flat_map(|stack| [stack.process, stack.comm])
+                .map(|name| profile.text(name))
                 .collect::<FxHashSet<_>>()
         });
         Self {
@@ -93,6 +94,7 @@ impl Profile {
                     both.intern(renamed.map_or(name, String::as_str))
                 };
                 WeightedStack {
+                    process: process(stack.process),
                     comm: process(stack.comm),
                     frames: { stack.frames.iter() }
                         .map(|id| frames[id.index()])
@@ -177,6 +179,7 @@ mod tests {
             .map(|name| fixture::frame(&mut profile, FrameClass::User, name, Some(module)))
             .collect();
         profile.push(WeightedStack {
+            process: comm,
             comm,
             pid: None,
             frames,

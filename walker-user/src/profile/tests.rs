@@ -27,6 +27,7 @@ fn shown(classes: &[FrameClass]) -> String {
     };
     let frames = classes.iter().map(&mut intern).collect();
     let stack = WeightedStack {
+        process: profile.intern("sh"),
         comm: profile.intern("sh"),
         pid: None,
         frames,

@@ -20,17 +20,20 @@ pub enum Processes {
     Name,
     /// All: the name is followed by the PID.
     Id,
+    /// Those of different names, and in them the threads of different names.
+    Thread,
     /// None.
     Merged,
 }
 
 impl Processes {
-    /// What this is called in requests: `name`, `id` or `none`.
+    /// What this is called in requests: `name`, `id`, `thread` or `none`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "name" => Some(Self::Name),
             "id" => Some(Self::Id),
+            "thread" => Some(Self::Thread),
             "none" => Some(Self::Merged),
             _ => None,
         }
@@ -81,7 +84,8 @@ impl View {
             let interrupt = self.apart.then(|| interrupt(profile, stack)).flatten();
             let frames = match interrupt {
                 Some((kind, from)) => {
-                    shown.comm = seen.intern(&format!("[{}]", kind.name()));
+                    shown.process = seen.intern(&format!("[{}]", kind.name()));
+                    shown.comm = shown.process;
                     shown.pid = None;
                     &stack.frames[from..]
                 }
@@ -105,12 +109,17 @@ impl View {
 
     fn name_process(&self, seen: &mut Profile, shown: &mut WeightedStack) {
         match (self.processes, shown.pid) {
+            (Processes::Thread, _) => {
+                let name = thread_name(seen.text(shown.process), seen.text(shown.comm));
+                shown.process = seen.intern(&name);
+            }
             (Processes::Id, Some(pid)) => {
-                let name = format!("{} ({pid})", seen.text(shown.comm));
-                shown.comm = seen.intern(&name);
+                let name = format!("{} ({pid})", seen.text(shown.process));
+                shown.process = seen.intern(&name);
             }
             (Processes::Merged, _) => {
-                shown.comm = seen.intern(ALL_PROCESSES);
+                shown.process = seen.intern(ALL_PROCESSES);
+                shown.comm = shown.process;
                 shown.pid = None;
             }
             (Processes::Name, _) | (Processes::Id, None) => {}
@@ -124,6 +133,14 @@ impl View {
             FrameClass::Kernel(_) if !self.kernel => false,
             _ => self.inlined || !frame.inlined,
         }
+    }
+}
+
+/// What a thread of a process is called where threads of different names are told apart.
+pub(crate) fn thread_name(process: &str, comm: &str) -> String {
+    match process == comm {
+        true => process.to_owned(),
+        false => format!("{process}: {comm}"),
     }
 }
 
@@ -177,6 +194,7 @@ mod tests {
         let mut push = |comm, pid, frames: Vec<FrameId>, samples| {
             let comm = profile.intern(comm);
             profile.push(WeightedStack {
+                process: comm,
                 comm,
                 pid: Some(pid),
                 frames,

@@ -14,7 +14,7 @@ pub const MAGIC: [u8; 8] = *b"\x89SWK\r\n\x1a\n";
 /// Readers refuse a larger one.
 pub const MAJOR: u16 = 1;
 /// Raised for additions that older readers can pass over.
-pub const MINOR: u16 = 1;
+pub const MINOR: u16 = 2;
 /// Bytes of the file's header.
 pub const FILE_HEADER_BYTES: usize = 16;
 /// What every chunk begins with.

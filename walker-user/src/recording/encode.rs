@@ -11,7 +11,7 @@ use super::rows::{
 use crate::{
     capture::side_band::{Event, SideBand},
     process::{object::ObjectId, objects::Objects},
-    stack_tree::{Code, Place, RawFrame},
+    stack_tree::{Code, Place, Process, RawFrame},
     user_side::{CodePlace, Seen, SeenCode},
 };
 
@@ -67,7 +67,7 @@ pub(super) fn name_chunks(names: &[NameRow]) -> io::Result<Vec<Vec<u8>>> {
 /// Bytes of an entry, more or less.
 const fn entry_bytes(entry: &Entry) -> usize {
     32 + match entry {
-        Entry::Process { .. } | Entry::Mapping(_) => 16,
+        Entry::Process { .. } | Entry::ProcessName { .. } | Entry::Mapping(_) => 16,
         Entry::Object(_, object) => object.path.len() + 20,
         Entry::NoFile(_, text) | Entry::Note(_, text) => text.len(),
         Entry::Code { bytes, .. } => bytes.len(),
@@ -217,4 +217,12 @@ pub(super) fn event(record: &SideBand) -> Option<ProcessEvent> {
         tid,
         what,
     })
+}
+/// The entries of a process with this number.
+pub(super) fn process_entries(number: u32, process: &Process) -> impl Iterator<Item = Entry> {
+    let Process { pid, comm, name } = *process;
+    let other_name = (name != comm).then_some(Entry::ProcessName { number, name });
+    [Some(Entry::Process { number, pid, comm }), other_name]
+        .into_iter()
+        .flatten()
 }

@@ -210,9 +210,19 @@ impl Loader {
             Entry::Process { number, pid, comm } => put(
                 &mut recording.processes,
                 number,
-                Process { pid, comm },
+                Process {
+                    pid,
+                    comm,
+                    name: comm,
+                },
                 || DAMAGED_PROCESS,
             ),
+            Entry::ProcessName { number, name } => {
+                if let Some(process) = recording.processes.get_mut(number as usize) {
+                    process.name = name;
+                }
+                Ok(())
+            }
             Entry::Object(number, object) => {
                 put(&mut recording.objects, number, Some(object), || None)
             }

@@ -28,6 +28,7 @@ const DAMAGED: &str = "[damaged]";
 const DAMAGED_PROCESS: Process = Process {
     pid: 0,
     comm: *b"[damaged]\0\0\0\0\0\0\0",
+    name: *b"[damaged]\0\0\0\0\0\0\0",
 };
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     chunk::{Kind, Packer, file_header},
-    encode::{ROWS_PER_CHUNK, encoded, entry_parts, name_chunks},
+    encode::{ROWS_PER_CHUNK, encoded, entry_parts, name_chunks, process_entries},
     head::{Counts, Head, MADE_UP_KERNEL_END, NO_PID},
     rows::{
         CodeRow, Entry, FrameRow, NameRow, NodeRow, ObjectRow, PlacedAt, SampleChunk, SampleRow,
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     numbered::Numbered,
     profile::{Frame, FrameClass, ObjectIndex, Profile, WeightedStack, timeline::Timeline},
+    stack_tree::Process,
     symbolize::{CodeSymbol, Function, KernelSymbol},
     unwind::StopReason,
 };
@@ -114,7 +115,7 @@ impl File {
 /// What stacks refer to.
 #[derive(Default)]
 struct Tables {
-    processes: Numbered<(u32, [u8; 16])>,
+    processes: Numbered<Process>,
     notes: Numbered<String>,
     nodes: Numbered<NodeRow>,
     /// What holds user code: the object, and how many others stand for the same, each with other
@@ -129,12 +130,18 @@ struct Tables {
 
 impl Tables {
     fn place(&mut self, profile: &Profile, stack: &WeightedStack) -> PlacedAt {
-        let mut comm = [0; 16];
-        let name = profile.text(stack.comm);
-        let fits = name.floor_char_boundary(comm.len());
-        comm[..fits].copy_from_slice(&name.as_bytes()[..fits]);
-        let pid = stack.pid.unwrap_or(NO_PID);
-        let mut place = PlacedAt::Process(self.processes.number((pid, comm)));
+        let name = |name| {
+            let mut comm = [0; 16];
+            let name = profile.text(name);
+            let fits = name.floor_char_boundary(comm.len());
+            comm[..fits].copy_from_slice(&name.as_bytes()[..fits]);
+            comm
+        };
+        let mut place = PlacedAt::Process(self.processes.number(Process {
+            pid: stack.pid.unwrap_or(NO_PID),
+            comm: name(stack.comm),
+            name: name(stack.process),
+        }));
         let frames: Vec<&Frame> = stack.frames.iter().map(|id| profile.frame(*id)).collect();
         // Inlined functions stand with the function that they are a part of.
         for frames in frames.chunk_by(|outer, frame| is_inlined_in(frame, outer)) {
@@ -232,8 +239,7 @@ impl Tables {
     /// All that has a number, but for frames.
     fn entries(&self, profile: &Profile) -> Vec<Entry> {
         let processes = (0..).zip(self.processes.rows());
-        let processes =
-            processes.map(|(number, &(pid, comm))| Entry::Process { number, pid, comm });
+        let processes = processes.flat_map(|(number, process)| process_entries(number, process));
         let notes = (0..).zip(self.notes.rows());
         let notes = notes.map(|(number, note)| Entry::Note(number, note.clone()));
         let objects = (0..).zip(self.objects.rows());
@@ -375,10 +381,11 @@ mod tests {
     fn as_recorded(profile: &Profile) -> Profile {
         let mut recorded = Profile::new(profile.meta.clone());
         for stack in profile.stacks() {
-            let comm: String = { profile.text(stack.comm).chars() }
-                .filter(|char| *char != '\0')
-                .take(4)
-                .collect();
+            let [process, comm] = [stack.process, stack.comm].map(|name| {
+                let name = profile.text(name).chars();
+                let name: String = name.filter(|char| *char != '\0').take(4).collect();
+                recorded.intern(&name)
+            });
             let frames = stack.frames.iter().map(|id| {
                 let frame = profile.frame(*id);
                 let same = recorded.take_over(profile, frame);
@@ -392,8 +399,8 @@ mod tests {
                 recorded.intern_frame(frame)
             });
             let frames = frames.collect();
-            let comm = recorded.intern(&comm);
             recorded.push(WeightedStack {
+                process,
                 comm,
                 frames,
                 ..*stack
@@ -474,6 +481,7 @@ mod tests {
                     object: None,
                 });
                 profile.push(WeightedStack {
+                    process: comm,
                     comm,
                     pid: None,
                     frames: vec![frame],

@@ -37,6 +37,7 @@ type Stack = (Process, Vec<RawFrame>);
 fn process(pid: u32) -> Process {
     Process {
         pid,
+        name: *b"written\0\0\0\0\0\0\0\0\0",
         comm: *b"written\0\0\0\0\0\0\0\0\0",
     }
 }

@@ -15,7 +15,8 @@ use crate::{
 /// One entry of a [`Tables`](super::chunk::Kind::Tables) chunk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
-    /// A process: an ID and a thread's name, zero padded.
+    /// A process: an ID and the name of one of its threads, zero padded, by which the process is
+    /// called as well unless [`Entry::ProcessName`] follows.
     Process {
         /// Its number.
         number: u32,
@@ -45,6 +46,13 @@ pub enum Entry {
     },
     /// Something a process did.
     Event(ProcessEvent),
+    /// The name of a process whose thread has another one (minor version 2).
+    ProcessName {
+        /// The process's number.
+        number: u32,
+        /// The name, zero padded.
+        name: [u8; 16],
+    },
 }
 
 /// An object file.

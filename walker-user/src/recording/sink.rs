@@ -15,7 +15,7 @@ use super::{
     chunk::Kind,
     encode::{
         ROWS_PER_CHUNK, encoded, entry_parts, event, name_chunks, node_row, object_row, placed_at,
-        seen_entry,
+        process_entries, seen_entry,
     },
     head::{Counts, Head},
     rows::{Entry, NameRow, NodeRow, OrcChunk, SampleChunk, SampleRow},
@@ -306,11 +306,7 @@ impl Sink {
         let processes = tree.processes();
         let new = (0..).zip(processes).skip(self.written.processes);
         let mut entries: Vec<Entry> = new
-            .map(|(number, process)| Entry::Process {
-                number,
-                pid: process.pid,
-                comm: process.comm,
-            })
+            .flat_map(|(number, process)| process_entries(number, process))
             .collect();
         self.written.processes = processes.len();
         let notes = tree.notes();

@@ -144,8 +144,9 @@ impl Builder<'_> {
         self.named += frames.len();
         let process = process.unwrap_or(DAMAGED_PROCESS);
         let name = StopReason::NAMES.get(usize::from(stop));
-        let comm = resolve::comm(&mut self.profile, &process);
+        let [process_name, comm] = resolve::process_names(&mut self.profile, &process);
         self.profile.push(WeightedStack {
+            process: process_name,
             comm,
             pid: Some(process.pid).filter(|pid| *pid != NO_PID),
             frames,

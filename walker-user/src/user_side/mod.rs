@@ -40,6 +40,7 @@ use crate::{
         side_band_reader::{DEFAULT_PAGES, SideBandReader},
     },
     process::{
+        names::ProcessNames,
         object::{Contents, ObjectId},
         objects::Objects,
         processes::{Follow, Processes},
@@ -169,13 +170,19 @@ impl UserSide {
     }
 
     /// Walks the user stack of a sample and appends its frames, leaf first; returns why the walk
-    /// ended, or `None` if the sample has no user side.
-    pub fn walk(&mut self, sample: &Sample<'_>, raw: &mut Vec<RawFrame>) -> Option<StopReason> {
+    /// ended, or `None` if the sample has no user side. `names` learns what happened up to then.
+    pub fn walk(
+        &mut self,
+        sample: &Sample<'_>,
+        names: &mut ProcessNames,
+        raw: &mut Vec<RawFrame>,
+    ) -> Option<StopReason> {
         let registers = sample.user_registers()?;
         let header = sample.header();
         if let Some(side_band) = &mut self.side_band {
             for record in side_band.read_until(header.time_ns) {
                 self.processes.apply(&record);
+                names.apply(&record);
                 if let Some(events) = &mut self.events {
                     events.push(record);
                 }

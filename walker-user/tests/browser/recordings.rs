@@ -86,6 +86,7 @@ pub(crate) fn recording(meta: Meta, stacks: &[Stack<'_>], weight: u64) -> Timeli
             .map(|(class, name)| frame(&mut profile, *class, name))
             .collect();
         profile.push(WeightedStack {
+            process: comm,
             comm,
             pid: Some(100 + number as u32),
             frames,
@@ -286,6 +287,7 @@ pub(crate) fn large(stacks: usize, samples: usize) -> Timeline {
     }
     for ((comm, frames), samples) in distinct.into_iter().zip(uses) {
         profile.push(WeightedStack {
+            process: comm,
             comm,
             pid: None,
             frames,

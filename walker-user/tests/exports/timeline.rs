@@ -68,6 +68,7 @@ pub(crate) fn timeline() -> Timeline {
     for (stack, (comm, pid, frames, samples, stop)) in (0..).zip(stacks) {
         let comm = p.intern(comm);
         p.push(WeightedStack {
+            process: comm,
             comm,
             pid: Some(pid),
             frames,

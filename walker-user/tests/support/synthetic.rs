@@ -44,6 +44,7 @@ pub(crate) fn recording(
     let mut points = Vec::new();
     for (stack, (path, samples)) in (0..).zip(stacks) {
         profile.push(WeightedStack {
+            process: comm,
             comm,
             pid: Some(7),
             frames: path.iter().map(|function| frames[*function]).collect(),

@@ -26,6 +26,7 @@ fn inlined_functions_of_a_real_program_are_written() {
     // As after a call, so that the address is one more than what was looked up.
     let frames = profile.user_frames(&named[&address], 0x5500_0000 + address + 1, 1, true, None);
     profile.push(WeightedStack {
+        process: comm,
         comm,
         pid: Some(1),
         frames,

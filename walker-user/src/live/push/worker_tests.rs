@@ -35,6 +35,7 @@ fn hub() -> (Intake, Arc<Live>) {
     let batch = hub::Batch {
         processes: vec![Process {
             pid: 7,
+            name: *b"program\0\0\0\0\0\0\0\0\0",
             comm: *b"program\0\0\0\0\0\0\0\0\0",
         }],
         ..hub::Batch::default()

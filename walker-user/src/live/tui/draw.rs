@@ -101,6 +101,7 @@ fn titles(state: &State) -> String {
     let processes = match state.view.processes {
         Processes::Name => "",
         Processes::Id => ", by PID",
+        Processes::Thread => ", by thread name",
         Processes::Merged => ", processes merged",
     };
     let view = state.view;

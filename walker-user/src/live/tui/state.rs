@@ -25,7 +25,10 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("l", "inlined functions: show or hide"),
     ("m", "changes of stack: show or hide"),
     ("i", "interrupts apart, or on whom they hit"),
-    ("p", "processes: by name, by name and PID, merged"),
+    (
+        "p",
+        "processes: by name, by name and PID, by thread name, merged",
+    ),
     ("q Esc Ctrl-C", "end"),
 ];
 
@@ -242,7 +245,8 @@ impl State {
             'p' => {
                 self.view.processes = match self.view.processes {
                     Processes::Name => Processes::Id,
-                    Processes::Id => Processes::Merged,
+                    Processes::Id => Processes::Thread,
+                    Processes::Thread => Processes::Merged,
                     Processes::Merged => Processes::Name,
                 }
             }

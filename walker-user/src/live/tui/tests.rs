@@ -143,9 +143,9 @@ fn what_is_open_and_selected_stays_so() {
     shown.keys("v");
     let selected = shown.selected().to_owned();
     // Something that is heavier comes, and stands before all.
-    let comm = shown.profile.intern("heavy");
+    let process = shown.profile.intern("heavy");
     let mut stack = shown.profile.stacks()[0].clone();
-    (stack.comm, stack.samples, stack.weight) = (comm, 1000, 1000);
+    (stack.process, stack.samples, stack.weight) = (process, 1000, 1000);
     shown.profile.push(stack);
     shown.look();
     let listed = shown.listed();
@@ -208,9 +208,9 @@ fn toggles_change_what_is_shown_and_say_so() {
 #[test]
 fn names_do_not_reach_the_terminal_as_commands() {
     let mut profile = fixture::profile();
-    let comm = profile.intern("\u{1b}[2Jcleared\u{202e}");
+    let process = profile.intern("\u{1b}[2Jcleared\u{202e}");
     let mut stack = profile.stacks()[0].clone();
-    (stack.comm, stack.weight) = (comm, 1000);
+    (stack.process, stack.weight) = (process, 1000);
     profile.push(stack);
     let mut shown = Shown::new(profile);
     shown.keys("\t");

@@ -218,18 +218,20 @@ impl Serialize for OneThread<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Document { timeline, .. } = self.document;
         let profile = &timeline.profile;
-        let Thread { pid, tid, comm, .. } = self.thread;
+        let Thread {
+            pid,
+            tid,
+            process,
+            comm,
+            ..
+        } = self.thread;
         let name = printable(profile.text(*comm));
-        let process = |thread: &&Thread| thread.pid == *pid && pid.is_some();
-        // They are sorted by process, the main thread first.
-        let process = self.document.threads.iter().find(process);
-        let process = process.map_or(*comm, |main| main.comm);
         let began = self.thread.points(timeline).next();
         let began = began.map_or(0.0, |point| milliseconds(point.time_ns));
 
         let mut thread = serializer.serialize_struct("Thread", 14)?;
         thread.serialize_field("name", &name)?;
-        thread.serialize_field("processName", &printable(profile.text(process)))?;
+        thread.serialize_field("processName", &printable(profile.text(*process)))?;
         thread.serialize_field("processType", "default")?;
         thread.serialize_field("processStartupTime", &0)?;
         thread.serialize_field("processShutdownTime", &None::<f64>)?;

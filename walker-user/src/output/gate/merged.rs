@@ -69,13 +69,14 @@ impl Merged {
             if path.is_empty() && kernel_only {
                 continue;
             }
-            let comm = match kernel_only {
+            let process = match kernel_only {
                 true => "kernel".into(),
-                false => build_names::of_process(run.text(stack.comm)),
+                false => build_names::of_process(run.text(stack.process)),
             };
-            let comm = merged.intern(&comm);
+            let process = merged.intern(&process);
             merged.push(WeightedStack {
-                comm,
+                process,
+                comm: process,
                 pid: None,
                 frames: path,
                 ..*stack

@@ -12,7 +12,9 @@ use super::super::stands_for;
 use super::columns::Columns;
 use super::shown;
 use crate::numbered::Numbered;
-use crate::profile::{Frame, FrameClass, FrameId, Label, NOT_UNWOUND, Profile, WeightedStack};
+use crate::profile::{
+    Frame, FrameClass, FrameId, Label, NOT_UNWOUND, Profile, WeightedStack, view::thread_name,
+};
 
 /// What a frame of a picture is merged and shown by, as [`Label`] is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -35,12 +37,14 @@ pub(crate) struct FrameRow {
     pub(crate) address: u64,
 }
 
-/// Where a stack begins: labels, of which the event's is one more than it is, 0 for none.
+/// Where a stack begins: labels, of which the event's is one more than it is, 0 for none. Of the
+/// others the page shows one: the process by name, by name and PID, or the thread by name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct HeadRow {
     pub(crate) event: u32,
-    pub(crate) comm: u32,
+    pub(crate) name: u32,
     pub(crate) process: u32,
+    pub(crate) thread: u32,
 }
 
 /// The tables while they grow.
@@ -91,7 +95,7 @@ impl Tables {
         })
     }
 
-    /// The index of the name of a stack's process.
+    /// The index of the name of a stack's thread.
     pub(super) fn comm(&mut self, profile: &Profile, stack: u32) -> u32 {
         let comm = profile.stacks()[stack as usize].comm;
         self.text(profile.text(comm))
@@ -104,16 +108,19 @@ impl Tables {
             Some(event) if events.len() > 1 => self.label(event, FrameClass::Event) + 1,
             _ => 0,
         };
-        let name = profile.text(stack.comm);
-        let comm = self.label(name, FrameClass::Process);
+        let text = profile.text(stack.process);
+        let name = self.label(text, FrameClass::Process);
         let process = match stack.pid {
-            Some(pid) => self.label(&format!("{name} ({pid})"), FrameClass::Process),
-            None => comm,
+            Some(pid) => self.label(&format!("{text} ({pid})"), FrameClass::Process),
+            None => name,
         };
+        let thread = thread_name(text, profile.text(stack.comm));
+        let thread = self.label(&thread, FrameClass::Process);
         self.heads.number(HeadRow {
             event,
-            comm,
+            name,
             process,
+            thread,
         })
     }
 
@@ -233,8 +240,9 @@ impl Tables {
         );
         let heads = self.heads.rows();
         columns.push("headEvent", heads.iter().map(|head| head.event.into()));
-        columns.push("headComm", heads.iter().map(|head| head.comm.into()));
+        columns.push("headName", heads.iter().map(|head| head.name.into()));
         columns.push("headProcess", heads.iter().map(|head| head.process.into()));
+        columns.push("headThread", heads.iter().map(|head| head.thread.into()));
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Samples of equal stacks are one, as the format has no times. Values are `samples` and what the
 //! recording weighs by: CPU time where the frequency is known, occurrences of the event, or time
-//! waited. Labels: `comm` and `pid`, `stack` (what was running: `USER`, `TASK`, `IRQ`, …), `event`
+//! waited. Labels: `process` and `pid`, `comm` (the thread's name), `stack` (what was running: `USER`, `TASK`, `IRQ`, …), `event`
 //! where there are several, and `stop`, the reason, where a walk did not reach the end of the stack.
 //! What was lost is in the comments.
 //!
@@ -114,7 +114,10 @@ impl<'a> Builder<'a> {
                 Unit::Samples => [samples, samples.saturating_mul(period.unsigned_abs())],
                 Unit::Events | Unit::Nanoseconds => [samples, weight],
             };
-            let mut label = vec![self.label("comm", profile.text(stack.comm))];
+            let mut label = vec![
+                self.label("process", profile.text(stack.process)),
+                self.label("comm", profile.text(stack.comm)),
+            ];
             if let Some(pid) = stack.pid {
                 label.push(message::Label {
                     key: self.string("pid"),
@@ -335,7 +338,7 @@ fn main_program(profile: &Profile) -> Option<FrameId> {
             let object = profile.frame(id).object?;
             Some((id, object))
         });
-        let process = profile.text(stack.comm);
+        let process = profile.text(stack.process);
         let (mut outermost, mut named) = (true, false);
         for (id, object) in objects {
             let file = profile.object(object).path.file_name();

@@ -256,7 +256,7 @@ fn victim<'a>(
     let frames = &stack.frames[..interrupted];
     let innermost = frames.last().map(|&id| profile.label(id).name);
     let function = innermost.map_or(NOTHING, |name| profile.text(name));
-    (profile.text(stack.comm), function)
+    (profile.text(stack.process), function)
 }
 
 /// Writes the table.

@@ -64,6 +64,7 @@ fn measured() -> Timeline {
         });
         let comm = profile.intern(comm);
         profile.push(WeightedStack {
+            process: comm,
             comm,
             pid: None,
             frames,

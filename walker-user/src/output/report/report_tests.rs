@@ -118,6 +118,7 @@ fn named(name: &str, unit: Unit) -> Timeline {
     let frame = fixture::frame(&mut profile, FrameClass::User, name, Some("\u{1b}[2J"));
     let comm = profile.intern("a");
     profile.push(WeightedStack {
+        process: comm,
         comm,
         pid: None,
         frames: vec![frame],

@@ -142,9 +142,9 @@ impl By {
                 timeline,
                 |point| {
                     let stack = &profile.stacks()[point.stack as usize];
-                    (stack.pid, stack.comm)
+                    (stack.pid, stack.process)
                 },
-                |(pid, comm)| vec![pid.map_or(Key::Nothing, number), text(comm)],
+                |(pid, name)| vec![pid.map_or(Key::Nothing, number), text(name)],
             ),
             Self::Thread => by_point(
                 timeline,

@@ -87,6 +87,7 @@ fn a_deep_recursion_with_branches_stays_small() {
     for depth in 0..2000 {
         frames.push(if depth % 2 == 0 { a } else { b });
         profile.push(WeightedStack {
+            process: comm,
             comm,
             pid: None,
             frames: [frames.clone(), vec![c]].concat(),

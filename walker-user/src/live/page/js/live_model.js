@@ -8,7 +8,7 @@ import { Rows } from './rows.js';
 const VERSION = 1;
 const LABEL = ['name', 'class', 'kind', 'group', 'flags', 'shade', 'collapsed', 'words'];
 const FRAME = ['label', 'module', 'file', 'line', 'object'];
-const HEAD = ['event', 'comm', 'process'];
+const HEAD = ['event', 'name', 'process', 'thread'];
 
 // Adds rows of a table to its columns.
 function append(table, names, rows) {
@@ -105,7 +105,7 @@ export class LiveModel {
   // The group of colours of the code that a sample with this leaf was in: notes are no code.
   groupOf(parent, step) {
     const { labels, frames, heads, nodes } = this;
-    if (parent < 0) return labels.group[heads.comm[step]];
+    if (parent < 0) return labels.group[heads.name[step]];
     const label = frames.label[step];
     return labels.class[label] === CLASS.NOTE ? nodes.group[parent] : labels.group[label];
   }

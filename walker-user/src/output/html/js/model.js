@@ -54,7 +54,7 @@ function leafGroups(c, parent) {
   const group = new Uint8Array(parent.length);
   for (let node = 0; node < parent.length; node++) {
     if (parent[node] < 0) {
-      group[node] = c.labelGroup[c.headComm[c.nodeStep[node]]];
+      group[node] = c.labelGroup[c.headName[c.nodeStep[node]]];
       continue;
     }
     const label = c.frameLabel[c.nodeStep[node]];
@@ -99,7 +99,7 @@ export async function load(base64) {
       line: c.frameLine,
       object: c.frameObject,
     },
-    heads: { event: c.headEvent, comm: c.headComm, process: c.headProcess },
+    heads: { event: c.headEvent, name: c.headName, process: c.headProcess, thread: c.headThread },
     // Of a node below the root, the step is a head; of any other, a frame.
     nodes: { count: parent.length, parent, step: c.nodeStep },
     // Which kinds of stacks are those of interrupts: nothing asks for a recording's.

@@ -6,6 +6,9 @@ import { CLASS, FIRST_MARKER, INLINED, RELIABLE, TASK } from './model.js';
 
 // The entries of interrupts, and what leads to softirqs at their end: on the stack of whoever was
 // interrupted. profile/handlers.rs says where the names are from.
+// Which label of a stack's head is shown for each choice of processes.
+const HEAD_OF = { name: 'name', id: 'process', thread: 'thread' };
+
 const ENTRY = /^(asm_|_*sysvec_|_*(common|spurious)_interrupt|(__)?irq_exit(_rcu)?$|invoke_softirq|do_softirq|call_on_stack)/;
 
 // Up to here the children of a node are looked through one by one.
@@ -74,7 +77,7 @@ class Nodes {
 
 export class Tree {
   // `options` has `markers`, `inlined`, `kernel`, `user` (whether they are shown), `processes`
-  // ('name', 'id' or 'none'), and `apart` (whether interrupts stand under roots of their own instead
+  // ('name', 'id', 'thread' or 'none'), and `apart` (whether interrupts stand under roots of their own instead
   // of on whoever they interrupted).
   constructor(model, options) {
     this.model = model;
@@ -106,8 +109,8 @@ export class Tree {
     if (parent < 0) {
       let at = 0;
       if (heads.event[step] > 0) at = tree.child(at, heads.event[step] - 1);
-      if (options.processes === 'name') at = tree.child(at, heads.comm[step]);
-      if (options.processes === 'id') at = tree.child(at, heads.process[step]);
+      const head = HEAD_OF[options.processes];
+      if (head) at = tree.child(at, heads[head][step]);
       shownAs[node] = at;
       kinds[node] = TASK;
       inDoubt[node] = 0;
