@@ -241,6 +241,8 @@ pub mod names {
     pub const PROG_READ_KERNEL: &str = "read_kernel";
     /// raw_tp, by test run on a CPU: fills [`MAP_CPU_FACTS`].
     pub const PROG_CPU_FACTS: &str = "cpu_facts";
+    /// Puts the PID namespace of who starts it into its map.
+    pub const PROG_FIND_NAMESPACE: &str = "find_namespace";
     /// raw_tp `sched_process_fork`: children of targets become targets.
     pub const PROG_FORK: &str = "follow_fork";
     /// raw_tp `sched_process_exec`: wakes targets that wait for their exec.
@@ -330,6 +332,16 @@ pub mod names {
     pub const GLOBAL_IDLE_END: &str = "IDLE_END";
     /// Bytes waiting in the ring buffer at which the reader is woken.
     pub const GLOBAL_WAKE_AT: &str = "WAKE_AT";
+    /// Not 0 in a PID namespace that is not the initial one.
+    pub const GLOBAL_IN_NAMESPACE: &str = "IN_NAMESPACE";
+    /// Offset of `task_struct.thread_pid`.
+    pub const GLOBAL_OFF_TASK_THREAD_PID: &str = "OFF_TASK_THREAD_PID";
+    /// Offset of `task_struct.group_leader`.
+    pub const GLOBAL_OFF_TASK_GROUP_LEADER: &str = "OFF_TASK_GROUP_LEADER";
+    /// Offset of `pid.level`.
+    pub const GLOBAL_OFF_PID_LEVEL: &str = "OFF_PID_LEVEL";
+    /// Offset of `pid.numbers`.
+    pub const GLOBAL_OFF_PID_NUMBERS: &str = "OFF_PID_NUMBERS";
 }
 
 const _: () = {

@@ -80,3 +80,18 @@ pub(crate) static IDLE_END: Global<u64> = Global::new(0);
 /// Waiting bytes at which the reader of the ring buffer is woken.
 #[unsafe(no_mangle)]
 pub(crate) static WAKE_AT: Global<u64> = Global::new(0);
+/// Not 0: tasks have the numbers of a PID namespace that is not the initial one.
+#[unsafe(no_mangle)]
+pub(crate) static IN_NAMESPACE: Global<u64> = Global::new(0);
+/// Offset of `task_struct.thread_pid`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_TASK_THREAD_PID: Global<u64> = Global::new(NO_FIELD);
+/// Offset of `task_struct.group_leader`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_TASK_GROUP_LEADER: Global<u64> = Global::new(NO_FIELD);
+/// Offset of `pid.level`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_PID_LEVEL: Global<u64> = Global::new(NO_FIELD);
+/// Offset of `pid.numbers`.
+#[unsafe(no_mangle)]
+pub(crate) static OFF_PID_NUMBERS: Global<u64> = Global::new(NO_FIELD);

@@ -10,7 +10,8 @@ use walker_common::maps::{NO_FIELD, READ_CHUNK};
 
 use crate::{
     config::{OFF_CFS_RQ_RQ, OFF_TASK_CFS_RQ, OFF_TASK_STACK},
-    maps::{CPU_FACTS, READ_BUFFER, READ_RESULT},
+    maps::{CPU_FACTS, NAMESPACE, READ_BUFFER, READ_RESULT},
+    namespace::own_namespace,
 };
 
 /// The same value, of which the compiler then knows nothing: a bound that is checked afterwards is
@@ -80,6 +81,19 @@ pub(crate) fn cpu_facts(_ctx: RawTracePointContext) -> i32 {
         (*facts).cfs_rq = cfs_rq;
         (*facts).rq = rq;
         (*facts).valid = 1;
+    }
+    0
+}
+
+/// Puts the PID namespace of the task that runs this into `NAMESPACE`.
+#[raw_tracepoint]
+pub(crate) fn find_namespace(_ctx: RawTracePointContext) -> i32 {
+    let (namespace, level) = own_namespace();
+    if let Some(to) = NAMESPACE.get_ptr_mut(0) {
+        unsafe { *to = namespace };
+    }
+    if let Some(to) = NAMESPACE.get_ptr_mut(1) {
+        unsafe { *to = level };
     }
     0
 }

@@ -3,7 +3,7 @@
 //! They copy raw bytes and count; what the bytes mean is decided in user space. [`sample`] holds
 //! what all captures have in common, [`user`] their copy of user stacks; [`perf`], [`trace`],
 //! [`wait`] and [`irq`] the programs of each kind of event. [`target`] follows the processes to be
-//! sampled, [`kernel`] answers the questions user space has before it starts. No program walks
+//! sampled, by the numbers that [`namespace`] gives them, [`kernel`] answers the questions user space has before it starts. No program walks
 //! a stack.
 //!
 //! `unsafe` is everywhere here because every kernel helper takes raw pointers; the verifier, not
@@ -22,6 +22,7 @@ mod config;
 mod irq;
 mod kernel;
 mod maps;
+mod namespace;
 mod perf;
 mod sample;
 mod target;

@@ -79,5 +79,8 @@ pub(crate) static NAME_BUDGETS: LruHashMap<[u8; 16], u32> = LruHashMap::with_max
 pub(crate) static READ_BUFFER: Array<[u8; READ_CHUNK]> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static READ_RESULT: Array<i64> = Array::with_max_entries(1, 0);
+/// The PID namespace whose numbers are used: the address of its `struct pid_namespace`, its level.
+#[map]
+pub(crate) static NAMESPACE: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 pub(crate) static CPU_FACTS: Array<CpuFacts> = Array::with_max_entries(1, 0);

@@ -12,8 +12,8 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-        bpf_get_smp_processor_id, bpf_ktime_get_ns,
+        bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_smp_processor_id,
+        bpf_ktime_get_ns,
         generated::{bpf_get_current_comm, bpf_get_stack, bpf_probe_read_kernel},
     },
     maps::RingBuf,
@@ -29,12 +29,16 @@ use walker_common::{
 };
 
 use crate::{
-    config::{CPUS, FILTER, NO_KERNEL, OFF_TASK_STACK, ORACLE, THREAD_SIZE, WAKE_AT, WINDOW_LIMIT},
+    config::{
+        CPUS, FILTER, IN_NAMESPACE, NO_KERNEL, OFF_TASK_STACK, ORACLE, THREAD_SIZE, WAKE_AT,
+        WINDOW_LIMIT,
+    },
     kernel::{opaque, read_word},
     maps::{
         COUNTERS, DATA_BYTES, ENABLED, EVENT_STATES, EVENTS, LAST_WAKE, Record, SAMPLES, SCRATCH,
         STACKS,
     },
+    namespace::current_ids,
     target::is_target,
     user::{ABSENT, copy_user},
 };
@@ -56,8 +60,13 @@ pub(crate) struct Claim {
 pub(crate) fn count(event: u32) -> Option<*mut Counters> {
     let counters = COUNTERS.get_ptr_mut(event)?;
     increment(unsafe { &raw mut (*counters).taken });
-    let ids = bpf_get_current_pid_tgid();
-    if FILTER.load() != FILTER_NONE && !is_target((ids >> 32) as u32, ids as u32) {
+    let filtered = FILTER.load() != FILTER_NONE;
+    let outside = IN_NAMESPACE.load() != 0;
+    if filtered || outside {
+        let (pid, tid) = current_ids();
+        if (!outside || pid != 0) && (!filtered || is_target(pid, tid)) {
+            return Some(counters);
+        }
         increment(unsafe { &raw mut (*counters).filtered_target });
         return None;
     }
@@ -111,15 +120,15 @@ pub(crate) fn claim(
         increment(unsafe { &raw mut (*counters).lost_no_scratch });
         return None;
     };
-    let ids = bpf_get_current_pid_tgid();
+    let (pid, tid) = current_ids();
     unsafe {
         let header = &raw mut (*record).header;
         (*header).version = WIRE_VERSION;
         (*header).flags = 0;
         (*header).time_ns = bpf_ktime_get_ns();
         (*header).cgroup_id = bpf_get_current_cgroup_id();
-        (*header).pid = (ids >> 32) as u32;
-        (*header).tid = ids as u32;
+        (*header).pid = pid;
+        (*header).tid = tid;
         (*header).cpu = cpu;
         (*header).segment_count = 0;
         (*header).task_stack =

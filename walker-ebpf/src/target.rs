@@ -2,15 +2,15 @@
 //! maps true while processes fork, exec and go.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel},
-    macros::raw_tracepoint,
+    helpers::generated::bpf_probe_read_kernel, macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
 use walker_common::maps::{TARGET_AT_EXEC, TARGET_PROCESS, TARGET_THREADS};
 
 use crate::{
-    config::{OFF_TASK_PID, OFF_TASK_TGID},
+    config::IN_NAMESPACE,
     maps::{COUNTERS, TARGETS, THREADS},
+    namespace::{current_ids, ids_of},
     sample::increment,
 };
 
@@ -30,15 +30,6 @@ pub(crate) fn is_target(pid: u32, tid: u32) -> bool {
         Some(&TARGET_THREADS) => unsafe { THREADS.get(tid) }.is_some(),
         _ => false,
     }
-}
-
-/// Reads `pid` and `tgid` of a `task_struct`; zeros where they cannot be read.
-#[inline(always)]
-fn ids_of(task: u64) -> (u32, u32) {
-    (
-        read_id(task.wrapping_add(OFF_TASK_TGID.load())),
-        read_id(task.wrapping_add(OFF_TASK_PID.load())),
-    )
 }
 
 #[inline(always)]
@@ -62,8 +53,7 @@ fn count_missed(result: Result<(), i32>) {
 /// `sched_process_fork(parent, child)`, in the parent's context: a target's children are targets.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 pub(crate) fn follow_fork(ctx: RawTracePointContext) -> i32 {
-    let current = bpf_get_current_pid_tgid();
-    let (pid, tid) = ((current >> 32) as u32, current as u32);
+    let (pid, tid) = current_ids();
     let (child_pid, child_tid) = ids_of(ctx.arg(1));
     match unsafe { TARGETS.get(pid) } {
         Some(&TARGET_PROCESS) if child_pid != pid => {
@@ -87,8 +77,13 @@ pub(crate) fn follow_fork(ctx: RawTracePointContext) -> i32 {
 /// and a target thread, which exec makes the only one, takes its process with it.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub(crate) fn follow_exec(ctx: RawTracePointContext) -> i32 {
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let old_tid = ctx.arg::<u64>(1) as u32;
+    let (pid, tid) = current_ids();
+    // The old number is one of the initial namespace. Elsewhere a thread that was not the first of
+    // its process, which exec makes it, is no longer known as a target.
+    let old_tid = match IN_NAMESPACE.load() {
+        0 => ctx.arg::<u64>(1) as u32,
+        _ => tid,
+    };
     let becomes_target = match unsafe { TARGETS.get(pid) } {
         Some(&TARGET_AT_EXEC) => true,
         Some(&TARGET_THREADS) => unsafe { THREADS.get(old_tid) }.is_some(),

@@ -22,6 +22,7 @@ use crate::{
     config::{OFF_TASK_PID, SWITCH_HAS_STATE, SWITCHES, WAIT_EVENT},
     kernel::read_word,
     maps::{SAMPLES, WAITS},
+    namespace::{current_ids, tid_of},
     sample::{Claim, claim, count, is_due, is_enabled, no_registers, stacks_of, take},
     target::read_id,
 };
@@ -36,7 +37,7 @@ pub(crate) fn switch(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let next: u64 = ctx.arg(2);
-    end_wait(read_id(next.wrapping_add(OFF_TASK_PID.load())));
+    end_wait(next);
     let preempted = ctx.arg::<u64>(0) & 0xff != 0;
     let state = if SWITCH_HAS_STATE.load() != 0 {
         ctx.arg::<u64>(3) & 0xffff_ffff
@@ -88,8 +89,9 @@ fn begin_wait(ctx: &RawTracePointContext, state: u64) {
 
 /// A task runs again.
 #[inline(always)]
-fn end_wait(tid: u32) {
-    let Some(wait) = WAITS.get_ptr(tid) else {
+fn end_wait(task: u64) {
+    let key = read_id(task.wrapping_add(OFF_TASK_PID.load()));
+    let Some(wait) = WAITS.get_ptr(key) else {
         return;
     };
     let end = unsafe {
@@ -99,7 +101,7 @@ fn end_wait(tid: u32) {
             flags: FLAG_WAIT_END,
             time_ns: bpf_ktime_get_ns(),
             since_ns: (*wait).since_ns,
-            tid,
+            tid: tid_of(task),
             waker_tid: (*wait).waker_tid,
             waker_kind: (*wait).waker_kind,
             pad: 0,
@@ -108,7 +110,7 @@ fn end_wait(tid: u32) {
     };
     // Both fail only if something is lost, which user space sees by the task's next wait.
     let _lost = SAMPLES.output::<WaitEnd>(&end, u64::from(BPF_RB_NO_WAKEUP));
-    let _gone = WAITS.remove(tid);
+    let _gone = WAITS.remove(key);
 }
 
 /// `sched_waking(task)`, in the context of who wakes it.
@@ -123,7 +125,7 @@ pub(crate) fn waking(ctx: RawTracePointContext) -> i32 {
         if (*wait).waker_kind != WAKER_NONE {
             return 0;
         }
-        (*wait).waker_tid = bpf_get_current_pid_tgid() as u32;
+        (*wait).waker_tid = current_ids().1;
         (*wait).waker_kind = if in_interrupt() {
             WAKER_INTERRUPT
         } else {

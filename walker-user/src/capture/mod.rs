@@ -11,6 +11,7 @@ pub mod event;
 mod event_error;
 mod event_place;
 pub mod events;
+pub mod namespace;
 pub mod object;
 pub mod record;
 pub mod session;

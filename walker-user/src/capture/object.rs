@@ -31,7 +31,7 @@ use crate::{
     kernel::{
         bpf_text::{self, BpfSymbol},
         memory::{CpuProbe, KernelMemory, ReadError},
-        offsets::Offsets,
+        offsets::{NamespaceOffsets, Offsets},
     },
     sys::perf::SamplingEvent,
     unwind::kernel::TextRange,
@@ -123,6 +123,8 @@ pub struct ObjectOptions {
     pub events: EventSwitches,
     /// Ask the kernel's own unwinder at every event.
     pub oracle: bool,
+    /// Use the numbers that tasks have in this process's PID namespace, found this way.
+    pub namespace: Option<NamespaceOffsets>,
 }
 
 /// Which sides of a sample are wanted, and how much of the user stack.
@@ -199,6 +201,13 @@ impl Object {
             true => options.cpus.saturating_mul(LEVELS),
             false => options.cpus,
         };
+        let in_namespace = u64::from(options.namespace.is_some());
+        let way = options.namespace.unwrap_or(NamespaceOffsets {
+            thread_pid: NO_FIELD,
+            group_leader: NO_FIELD,
+            level: NO_FIELD,
+            numbers: NO_FIELD,
+        });
         let mut loader = EbpfLoader::new();
         loader
             .verifier_log_level(VerifierLogLevel::STATS)
@@ -231,6 +240,11 @@ impl Object {
             .override_global(names::GLOBAL_IDLE_BEGIN, &idle_begin, true)
             .override_global(names::GLOBAL_IDLE_END, &idle_end, true)
             .override_global(names::GLOBAL_WAKE_AT, &wake_at, true)
+            .override_global(names::GLOBAL_IN_NAMESPACE, &in_namespace, true)
+            .override_global(names::GLOBAL_OFF_TASK_THREAD_PID, &way.thread_pid, true)
+            .override_global(names::GLOBAL_OFF_TASK_GROUP_LEADER, &way.group_leader, true)
+            .override_global(names::GLOBAL_OFF_PID_LEVEL, &way.level, true)
+            .override_global(names::GLOBAL_OFF_PID_NUMBERS, &way.numbers, true)
             .map_max_entries(names::MAP_SAMPLES, options.ring_bytes)
             .map_max_entries(names::MAP_COST, 1 << 20)
             .map_max_entries(names::MAP_SCRATCH, buffers)
@@ -394,6 +408,18 @@ impl Object {
             .test_run(options)
             .map(|result| result.return_value.cast_signed())
             .map_err(|error| ObjectError::Program { name, error })
+    }
+
+    /// Has the programs find out which PID namespace this process is in.
+    ///
+    /// # Errors
+    /// If the program cannot be loaded or run.
+    pub fn find_namespace(&mut self) -> Result<(), ObjectError> {
+        self.run(
+            names::PROG_FIND_NAMESPACE,
+            RawTracePointRunOptions::default(),
+        )
+        .map(drop)
     }
 
     /// What the CPU with this number says of itself; `None` if it is offline.

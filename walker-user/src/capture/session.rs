@@ -9,6 +9,7 @@ use walker_common::maps::{Counters, TARGET_AT_EXEC, TARGET_PROCESS, TARGET_THREA
 
 use super::{
     events::{EventInfo, EventSwitches, Events, EventsWanted, Machine},
+    namespace,
     object::{Object, ObjectOptions, Sides},
     record::{Record, RecordError, Sample},
     target::{RunningTask, Target},
@@ -138,6 +139,14 @@ pub fn prepare(setup: &Setup<'_>) -> anyhow::Result<Prepared> {
     let offsets = Offsets::from_btf(&btf)
         .context("this kernel's types lack something that stackwalk needs")?;
     drop(btf);
+    let namespace = match namespace::is_initial()? {
+        true => None,
+        false => Some(offsets.pid_namespace.context(
+            "this is not the host's PID namespace, and the numbers of its processes are not where \
+             stackwalk looks for them in this kernel: run it on the host, or in a container with \
+             --pid=host",
+        )?),
+    };
     let symbols = Kallsyms::of_running_kernel()?;
     let idle_text = symbols.range("__cpuidle_text_start", "__cpuidle_text_end");
     let cpus = u32::try_from(possible_cpus()?).context("more CPUs than there can be")?;
@@ -152,8 +161,12 @@ pub fn prepare(setup: &Setup<'_>) -> anyhow::Result<Prepared> {
             sides: setup.sides,
             events: setup.events,
             oracle: setup.oracle,
+            namespace,
         },
     )?;
+    if namespace.is_some() {
+        object.find_namespace()?;
+    }
     let kernel = RunningKernel::inspect(&mut object, offsets, symbols, cpus, setup.image)?;
     for (cpu, stacks) in kernel.stack_tables() {
         object.set_stacks(cpu, &stacks)?;

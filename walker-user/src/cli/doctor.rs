@@ -7,16 +7,12 @@ use walker_common::maps::names;
 use crate::{
     btf::Btf,
     capture::{
-        clock,
+        clock, namespace,
         session::{Prepared, Setup, online_cpus, prepare},
     },
     kernel::{kallsyms::Kallsyms, offsets::Offsets, orc_source},
     sys::perf::SamplingEvent,
 };
-
-/// The initial PID namespace has this inode in every kernel (`PROC_PID_INIT_INO`,
-/// `include/linux/proc_ns.h`).
-const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// The capabilities that are used, with their bits.
 const CAPABILITIES: [(&str, u32); 4] = [
@@ -148,11 +144,14 @@ fn restrictions<W: Write>(report: &mut Report<W>) -> anyhow::Result<()> {
                        boot with lockdown=integrity or none";
         report.say(&Verdict::Bad, "lockdown", finding)?;
     }
-    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    if namespace.as_os_str() != INITIAL_PID_NAMESPACE {
-        let finding = "this is not the host's PID namespace, so -p, -t and -- CMD would select \
-                       the wrong tasks: run on the host, or in a container with --pid=host";
-        report.say(&Verdict::Note, "PID namespace", finding)?;
+    match namespace::is_initial() {
+        Ok(true) => {}
+        Ok(false) => report.say(
+            &Verdict::Note,
+            "PID namespace",
+            "not the host's: processes are those of this one, others are not sampled",
+        )?,
+        Err(error) => report.say(&Verdict::Bad, "PID namespace", &format!("{error:#}"))?,
     }
     if read("/proc/sys/net/core/bpf_jit_enable") == "0" {
         let finding =

@@ -71,6 +71,8 @@ pub struct Offsets {
     pub task_pid: u64,
     /// `task_struct.tgid`.
     pub task_tgid: u64,
+    /// The way to a task's numbers in PID namespaces.
+    pub pid_namespace: Option<NamespaceOffsets>,
     /// `task_struct.se.cfs_rq`; only with `CONFIG_FAIR_GROUP_SCHED`.
     pub task_cfs_rq: Option<u64>,
     /// `cfs_rq.rq`; likewise.
@@ -115,6 +117,19 @@ pub struct Offsets {
     pub module_orc: Option<ModuleOrc>,
     /// The way to the kernel's list of BPF text (5.8 on).
     pub bpf_text: Option<BpfTextOffsets>,
+}
+
+/// The way from a task to its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct NamespaceOffsets {
+    /// `task_struct.thread_pid`.
+    pub thread_pid: u64,
+    /// `task_struct.group_leader`.
+    pub group_leader: u64,
+    /// `pid.level`.
+    pub level: u64,
+    /// `pid.numbers`.
+    pub numbers: u64,
 }
 
 /// Offsets in `struct module`.
@@ -166,6 +181,7 @@ impl Offsets {
             task_stack: byte_offset(btf, "task_struct.stack")?,
             task_pid: byte_offset(btf, "task_struct.pid")?,
             task_tgid: byte_offset(btf, "task_struct.tgid")?,
+            pid_namespace: NamespaceOffsets::from_btf(btf)?,
             task_cfs_rq: optional(byte_offset(btf, "task_struct.se.cfs_rq"))?,
             cfs_rq_rq: optional(byte_offset(btf, "cfs_rq.rq"))?,
             task_mm: byte_offset(btf, "task_struct.mm")?,
@@ -191,6 +207,32 @@ impl Offsets {
             module_orc: optional(ModuleOrc::from_btf(btf))?,
             bpf_text: optional(BpfTextOffsets::from_btf(btf))?,
         })
+    }
+}
+
+/// What the BPF programs take for granted of a `struct upid`.
+const UPID_BYTES: u64 = 16;
+const UPID_NS: u64 = 8;
+
+impl NamespaceOffsets {
+    /// `None` where the kernel keeps the numbers in another way.
+    fn from_btf(btf: &Btf) -> Result<Option<Self>, BtfError> {
+        let upid = (
+            optional(btf.size_of("upid"))?,
+            optional(byte_offset(btf, "upid.nr"))?,
+            optional(byte_offset(btf, "upid.ns"))?,
+        );
+        if upid != (Some(UPID_BYTES), Some(0), Some(UPID_NS)) {
+            return Ok(None);
+        }
+        optional((|| {
+            Ok(Self {
+                thread_pid: byte_offset(btf, "task_struct.thread_pid")?,
+                group_leader: byte_offset(btf, "task_struct.group_leader")?,
+                level: byte_offset(btf, "pid.level")?,
+                numbers: byte_offset(btf, "pid.numbers")?,
+            })
+        })())
     }
 }
 
