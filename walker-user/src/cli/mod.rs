@@ -23,6 +23,7 @@ mod live_feed;
 mod live_privileges;
 mod live_push;
 mod output_file;
+mod owner;
 mod pager;
 mod record;
 mod recorder;

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
+use super::owner;
 use crate::{ci::set::MAGIC as SET, recording::chunk::MAGIC};
 
 enum Place {
@@ -44,6 +45,7 @@ impl Place {
             .prefix(".stackwalk-")
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder.unwrap_or(Path::new(".")))
+            .inspect(|file| owner::give(file.as_file()))
             .map(Self::New)
             .map_err(plain)
     }

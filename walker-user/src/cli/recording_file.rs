@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
 
-use super::output_file::plain;
+use super::{output_file::plain, owner};
 use crate::{recording::chunk::MAGIC, sys::regular_file};
 
 /// The extension of recordings.
@@ -73,6 +73,7 @@ impl RecordingFile {
             .tempfile_in(folder.unwrap_or(Path::new(".")))
             .map_err(plain)
             .with_context(cannot)?;
+        owner::give(file.as_file());
         Ok(Self(Place::New(file, path.to_owned())))
     }
 

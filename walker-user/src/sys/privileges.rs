@@ -14,6 +14,13 @@ use super::priority;
 
 pub use caps::Capability;
 
+/// Whether this process acts as root.
+#[must_use]
+pub fn is_root() -> bool {
+    // SAFETY: it has no arguments and always succeeds.
+    unsafe { libc::geteuid() == 0 }
+}
+
 /// Gives up all capabilities of this thread, and of threads and processes that it starts from now
 /// on, but for these. Returns those of them that it has.
 ///
