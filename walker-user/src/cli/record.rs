@@ -18,6 +18,7 @@ use super::{
     recorder::{Recorder, RecorderOptions},
     recording_file::RecordingFile,
     run::{Finished, Wanted, complain, sample},
+    signals::Hurry,
     summary::{self, Conditions, grouped},
 };
 use crate::{
@@ -120,7 +121,8 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
 
     let dropped = recorder.dropped(finished.ended.malformed);
     let totals = summary::totals(&finished.counters.iter().copied().sum(), &dropped);
-    let mut names = Names::new()?;
+    let hurry = Hurry::new()?;
+    let mut names = Names::new(hurry)?;
     names.find(&mut recorder, &mut finished)?;
     let notes = notes(&recorder, &names, &finished, &totals);
     let counts = Counts {
@@ -222,14 +224,19 @@ fn user_notes(counters: &UserCounters) -> Vec<String> {
 struct Names {
     kernel: KernelSymbols,
     user: UserSymbols,
+    hurry: Hurry,
+    /// Files and processes whose addresses were left without names in a hurry.
+    left_out: usize,
 }
 
 impl Names {
-    fn new() -> anyhow::Result<Self> {
+    fn new(hurry: Hurry) -> anyhow::Result<Self> {
         let user = UserSymbols::new(service::Config::default());
         Ok(Self {
             kernel: KernelSymbols::new(),
             user: user.context("cannot start the thread that names addresses")?,
+            hurry,
+            left_out: 0,
         })
     }
 
@@ -256,6 +263,10 @@ impl Names {
             Code::Object(id) => (2 + u8::from(files.is_named(*id)), id.0),
         });
         for (holder, addresses) in holders {
+            if self.hurry.is_asked() {
+                self.left_out += 1;
+                continue;
+            }
             let names = resolve::name_user(files, &mut self.user, holder, addresses);
             let names = names.into_iter();
             let mut rows: Vec<NameRow> = names
@@ -299,6 +310,13 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
             .map(|(reason, count)| format!("{} {reason}", grouped(*count)));
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         notes.push(format!("symbols  addresses without a name: {reasons}"));
+    }
+    if names.left_out > 0 {
+        notes.push(format!(
+            "warning  a signal ended the search for names: the addresses of {} files and processes \
+             have none",
+            names.left_out
+        ));
     }
     let samples = recorder.walker.samples;
     if let Some(bytes) = recorder.walker.bytes.checked_div(samples) {

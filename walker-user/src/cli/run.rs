@@ -31,7 +31,7 @@ use crate::{
     sys::{
         clock::children_cpu_ns,
         priority::Raised,
-        process::{WaitingCommand, terminate},
+        process::{WaitingCommand, interrupt, is_in_foreground, terminate},
     },
 };
 
@@ -39,6 +39,9 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long a command that was asked to end may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a command may go on that may have been interrupted along with stackwalk, until it is
+/// interrupted by that.
+const PASS_ON_AFTER: Duration = Duration::from_secs(1);
 
 /// Writes one line to standard error. Where that cannot be written there is nobody to tell.
 pub(super) fn complain(message: &str) {
@@ -213,20 +216,21 @@ impl Run {
         };
         // While that is allowed; what does not take samples has the usual priority.
         let raised = Raised::new();
-        observer.started(&self.session)?;
-        let ended_itself = self
-            .until_end(&mut signals, started, child.as_mut(), observer)
-            .await?;
-        self.session.stop().context("cannot stop the perf events")?;
-        let duration = started.elapsed();
-        observer.stopped(&mut self.session)?;
-        self.status.clear();
-        while self
-            .session
-            .drain(|captured, record| observer.record(captured, record))
-        {}
-        observer.drained(&mut self.session)?;
+        let result = self
+            .to_its_end(&mut signals, started, &mut child, observer)
+            .await;
         drop(raised);
+        if result.is_err()
+            && let Some(child) = &mut child
+            && let Ok(None) = child.try_wait()
+        {
+            terminate(child);
+            complain(&format!(
+                "the command (process {}) was sent SIGTERM, as it can no longer be sampled",
+                child.id()
+            ));
+        }
+        let (ended_itself, duration) = result?;
         let command = match child {
             Some(child) => end_command(child, ended_itself, &mut signals).await?,
             None => None,
@@ -238,6 +242,31 @@ impl Run {
             duration,
             command: command.map(command_end),
         })
+    }
+
+    /// Samples, and handles all samples; returns whether the command ended by itself, and how long it
+    /// took.
+    async fn to_its_end(
+        &mut self,
+        signals: &mut Signals,
+        started: Instant,
+        child: &mut Option<Child>,
+        observer: &mut impl Observer,
+    ) -> anyhow::Result<(bool, Duration)> {
+        observer.started(&self.session)?;
+        let ended_itself = self
+            .until_end(signals, started, child.as_mut(), observer)
+            .await?;
+        self.session.stop().context("cannot stop the perf events")?;
+        let duration = started.elapsed();
+        observer.stopped(&mut self.session)?;
+        self.status.clear();
+        while self
+            .session
+            .drain(|captured, record| observer.record(captured, record))
+        {}
+        observer.drained(&mut self.session)?;
+        Ok((ended_itself, duration))
     }
 
     /// Handles samples until something says to stop; returns whether the command ended by itself.
@@ -255,13 +284,42 @@ impl Run {
         look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut absent = AbsentCpus::new(self.session.cpus(), &online_cpus()?);
         let mut more = false;
+        let mut interrupted = false;
+        let mut pass_on = None;
+        let mut patience = None;
         loop {
             tokio::select! {
                 biased;
-                _ = signals.interrupt.recv() => return Ok(false),
+                _ = signals.interrupt.recv() => {
+                    if child.is_none() || interrupted {
+                        return Ok(false);
+                    }
+                    interrupted = true;
+                    // A terminal's Ctrl-C has reached the command as well. Elsewhere it is not known
+                    // whether the signal was for both: what goes on gets it from here.
+                    if !is_in_foreground() {
+                        pass_on = Some(tokio::time::Instant::now() + PASS_ON_AFTER);
+                    }
+                    self.status.clear();
+                    complain(
+                        "the command may end in its own time, and is sampled until then; once \
+                         more ends it",
+                    );
+                }
+                () = at(pass_on) => {
+                    if let Some(child) = child.as_deref() {
+                        interrupt(child);
+                    }
+                    pass_on = None;
+                    patience = Some(tokio::time::Instant::now() + PATIENCE);
+                }
+                () = at(patience) => return Ok(false),
                 _ = signals.terminate.recv() => return Ok(false),
                 () = at(deadline) => return Ok(false),
-                () = came(&mut signals.hangup) => observer.reload(),
+                () = came(&mut signals.hangup) => match observer.reloads() {
+                    true => observer.reload(),
+                    false => return Ok(false),
+                },
                 _ = look.tick() => {
                     if let Some(child) = child.as_deref_mut()
                         && child.try_wait().context("cannot ask after the command")?.is_some()
@@ -333,6 +391,10 @@ async fn end_command(
     let patience = tokio::time::Instant::now() + PATIENCE;
     loop {
         tokio::select! {
+            _ = signals.interrupt.recv() => {
+                complain(&format!("process {} goes on", child.id()));
+                return Ok(None);
+            }
             _ = signals.child.recv() => {
                 if wait(&mut child)?.is_some() {
                     return Ok(None);

@@ -75,10 +75,38 @@ impl WaitingCommand {
 
 /// Asks a child that still runs to end (`SIGTERM`).
 pub(crate) fn terminate(child: &Child) {
+    send(child, libc::SIGTERM);
+}
+
+/// Interrupts a child that still runs, as Ctrl-C does (`SIGINT`).
+pub(crate) fn interrupt(child: &Child) {
+    send(child, libc::SIGINT);
+}
+
+fn send(child: &Child, signal: libc::c_int) {
     if let Ok(pid) = libc::pid_t::try_from(child.id()) {
         // SAFETY: the child was not waited for, so the ID is still its own.
-        unsafe { libc::kill(pid, libc::SIGTERM) };
+        unsafe { libc::kill(pid, signal) };
     }
+}
+
+/// Whether this process is in the foreground of a terminal, whose Ctrl-C then reaches all of its
+/// process group, also a command that it started.
+pub(crate) fn is_in_foreground() -> bool {
+    let Ok(terminal) = std::fs::File::open("/dev/tty") else {
+        return false;
+    };
+    // SAFETY: the descriptor is open, and both only return numbers.
+    unsafe { libc::tcgetpgrp(terminal.as_raw_fd()) == libc::getpgrp() }
+}
+
+/// Whether a signal is ignored, as `nohup` wants it of SIGHUP.
+pub(crate) fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: a `sigaction` of zeros is a valid one.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action it only writes the present one.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    result == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 fn join(spawn: JoinHandle<io::Result<Child>>) -> io::Result<Child> {
