@@ -1,12 +1,29 @@
 //! The clocks: that of samples and records, and this process's own use of the CPU.
 
-use std::time::Duration;
+use std::{fs, sync::LazyLock, time::Duration};
 
-/// The time now in nanoseconds of `CLOCK_MONOTONIC`, which samples and side-band records carry.
+/// The time now in nanoseconds of `CLOCK_MONOTONIC` as the kernel counts it, which samples and
+/// side-band records carry. In a time namespace the clock that processes see is another.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
+    static OFFSET: LazyLock<i64> = LazyLock::new(|| {
+        let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        monotonic_offset(&offsets).unwrap_or(0)
+    });
     let time = now(libc::CLOCK_MONOTONIC);
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    let seen = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    seen.saturating_add_signed(OFFSET.saturating_neg())
+}
+
+/// Nanoseconds by which a time namespace's monotonic clock is ahead; `time_namespaces(7)`.
+fn monotonic_offset(offsets: &str) -> Option<i64> {
+    let line = offsets
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix("monotonic"))?;
+    let mut numbers = line.split_ascii_whitespace();
+    let seconds: i64 = numbers.next()?.parse().ok()?;
+    let nanoseconds: i64 = numbers.next()?.parse().ok()?;
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
 }
 
 /// CPU time used by all threads of this process so far.
@@ -72,5 +89,16 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(process_cpu_time() > before);
+    }
+
+    #[test]
+    fn the_offset_of_a_time_namespace_is_read() {
+        let offsets = "monotonic      -1000  500000000\nboottime   7 0\n";
+        assert_eq!(monotonic_offset(offsets), Some(-999_500_000_000));
+        assert_eq!(
+            monotonic_offset("monotonic           0         0\n"),
+            Some(0)
+        );
+        assert_eq!(monotonic_offset("boottime 1 0"), None);
     }
 }

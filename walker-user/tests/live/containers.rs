@@ -4,7 +4,7 @@
 use crate::{
     Test,
     corpus::Chains,
-    recorded::{Recorded, build, record, text},
+    recorded::{Recorded, build, record, record_within, text},
     support::Place,
     test,
 };
@@ -13,6 +13,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_program_that_is_only_seen_inside),
     test!(a_perf_map_in_a_folder_of_its_own),
     test!(a_perf_map_without_a_container),
+    test!(the_recorder_itself_in_a_pid_namespace),
+    test!(the_recorder_itself_in_a_time_namespace),
 ];
 
 /// Records a program in namespaces of its own. `script` finds it in `$0`, and the empty folder
@@ -57,4 +59,28 @@ fn a_perf_map_without_a_container() {
     let program = build(&place, "blob.c", "swblob", &[]);
     let recorded = record(&place, &["--", text(&program)]);
     recorded.assert_right("swblob", &Chains::of("blob.c"), 400);
+}
+
+fn the_recorder_itself_in_a_pid_namespace() {
+    let place = Place::new();
+    let program = build(&place, "plain.c", "swplain", &[]);
+    let options = ["-m", "-p", "-f", "--mount-proc"];
+    for everything in [&[][..], &["-a"]] {
+        let arguments = [everything, &["--", text(&program)]].concat();
+        let recorded = record_within(&place, &options, &arguments);
+        recorded.assert_right("swplain", &Chains::of("plain.c"), 400);
+    }
+}
+
+fn the_recorder_itself_in_a_time_namespace() {
+    let place = Place::new();
+    let program = build(&place, "plain.c", "swplain", &[]);
+    for ahead in ["100000", "-1"] {
+        let recorded = record_within(
+            &place,
+            &["-T", "-f", "--monotonic", ahead],
+            &["-a", "--", text(&program)],
+        );
+        recorded.assert_right("swplain", &Chains::of("plain.c"), 400);
+    }
 }

@@ -73,6 +73,19 @@ pub(crate) fn record(place: &Place, arguments: &[&str]) -> Recorded {
     Recorded::of(place, run)
 }
 
+/// Records with these arguments in namespaces that `unshare` makes with these options.
+pub(crate) fn record_within(place: &Place, options: &[&str], arguments: &[&str]) -> Recorded {
+    let stackwalk = place.stackwalk(&[&RECORD, arguments].concat());
+    let mut unshare = Command::new("unshare");
+    unshare.args(options).arg(stackwalk.get_program());
+    unshare.args(stackwalk.get_args()).env("CORPUS_MS", TIME);
+    if let Some(folder) = stackwalk.get_current_dir() {
+        unshare.current_dir(folder);
+    }
+    let run = Running::start(&mut unshare).wait();
+    Recorded::of(place, run)
+}
+
 /// Starts to record with these arguments, and waits until samples are taken.
 pub(crate) fn start(place: &Place, arguments: &[&str]) -> Running {
     let running = Running::start(&mut place.stackwalk(&[&RECORD, arguments].concat()));
