@@ -157,6 +157,12 @@ impl Events {
             irqs: None,
         };
         let timed = wanted.waits.is_some() || wanted.irqs;
+        let count =
+            wanted.specs.len() + usize::from(wanted.waits.is_some()) + usize::from(wanted.irqs);
+        ensure!(
+            count <= MAX_EVENTS as usize,
+            "{count} events are more than the {MAX_EVENTS} that one recording can hold"
+        );
         for (index, spec) in wanted.specs.iter().enumerate() {
             let index = u32::try_from(index)?;
             let mut frequency = None;
@@ -190,11 +196,6 @@ impl Events {
         if wanted.irqs {
             events.irqs = Some(events.add_timed("irq"));
         }
-        ensure!(
-            events.infos.len() <= MAX_EVENTS as usize,
-            "{} events are more than the {MAX_EVENTS} that one recording can hold",
-            events.infos.len()
-        );
         Ok(events)
     }
 

@@ -29,11 +29,21 @@ mod threads;
 
 use crate::profile::{FrameClass, Missing, Profile, SymbolId, Totals, Unit};
 
-/// `name` without control characters, which would break lines, escape sequences of terminals or
-/// XML, and without those that turn the direction of what follows; each becomes `_`.
+/// `name` without what would break lines, escape sequences of terminals or XML, or turn the order of
+/// what stands beside it: control characters, separators of lines, marks and embeddings of the other
+/// direction, what has no width. Each becomes `_`.
 pub(crate) fn printable(name: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let replace = |c: char| if c.is_control() || turns(c) { '_' } else { c };
+    let misleads = |c: char| {
+        matches!(
+            c,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        )
+    };
+    let replace = |c: char| match c.is_control() || misleads(c) {
+        true => '_',
+        false => c,
+    };
     name.chars().map(replace).collect()
 }
 

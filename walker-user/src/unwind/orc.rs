@@ -267,7 +267,9 @@ impl OrcTable {
         }
         let address_of = |index: usize| {
             let displacement = i64::from(i32::from_le_bytes(ips[index]));
-            (ips_address + 4 * index as u64).wrapping_add_signed(displacement)
+            ips_address
+                .wrapping_add(4 * index as u64)
+                .wrapping_add_signed(displacement)
         };
         if ips.is_empty() {
             return Err(OrcError::Empty);

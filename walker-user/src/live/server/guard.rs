@@ -132,7 +132,7 @@ impl Access {
         if !host.is_some_and(|host| host.is_ok_and(|host| self.is_here(host))) {
             return Some((
                 StatusCode::FORBIDDEN,
-                "this is not the address that stackwalk listens on",
+                "stackwalk does not listen under this name: use the IP address and port that it printed",
             ));
         }
         if let Some(origin) = headers.get(header::ORIGIN) {

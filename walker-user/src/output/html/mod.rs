@@ -82,9 +82,9 @@ pub fn write(timeline: &Timeline, options: &Options, out: &mut impl Write) -> io
     let data = data::encode(timeline, options.max_points)?;
     fill(include_str!("page.html"), out, |name| match name {
         "policy" => policy.as_str().into(),
-        "title" => escaped(shown(title(profile)).chars()).into(),
-        "recording" => escaped(shown(&recording(profile)).chars()).into(),
-        "whereabouts" => escaped(shown(&whereabouts(&profile.meta.totals)).chars()).into(),
+        "title" => escaped(printable(title(profile)).chars()).into(),
+        "recording" => escaped(printable(&recording(profile)).chars()).into(),
+        "whereabouts" => escaped(printable(&whereabouts(&profile.meta.totals)).chars()).into(),
         "lost" => match sum(&profile.meta.totals.lost) {
             0 => "".into(),
             _ => "lost".into(),
@@ -132,19 +132,6 @@ fn script() -> String {
 fn source_hash(text: &str) -> String {
     let hash = BASE64_STANDARD.encode(Sha256::digest(text.as_bytes()));
     format!("sha256-{hash}")
-}
-
-/// `text` without what would break lines or turn the order of what stands beside it: control
-/// characters, separators of lines, marks and embeddings of the other direction. Each becomes `_`.
-fn shown(text: &str) -> String {
-    let turns = |c: char| {
-        matches!(
-            c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-                | '\u{feff}'
-        )
-    };
-    printable(text).replace(turns, "_")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use walker_common::StackKind;
 use super::super::palette::{CHANGES, Group, SHADES, change_fill, shade_of};
 use super::super::stands_for;
 use super::columns::Columns;
-use super::shown;
+use super::printable;
 use crate::numbered::Numbered;
 use crate::profile::{
     Frame, FrameClass, FrameId, Label, NOT_UNWOUND, Profile, WeightedStack, view::thread_name,
@@ -82,7 +82,7 @@ impl Tables {
     }
 
     fn text(&mut self, text: &str) -> u32 {
-        self.texts.number(shown(text))
+        self.texts.number(printable(text))
     }
 
     fn label(&mut self, name: &str, class: FrameClass) -> u32 {
@@ -153,7 +153,7 @@ impl Tables {
         self.collapsed(&row);
         let object = object.map_or(0, |object| {
             let object = profile.object(object);
-            let path = shown(&object.path.to_string_lossy());
+            let path = printable(&object.path.to_string_lossy());
             let build_id = object.build_id.as_ref().map(ToString::to_string);
             self.objects.number((path, build_id)) + 1
         });
