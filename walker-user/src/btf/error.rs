@@ -88,6 +88,12 @@ pub enum BtfError {
         /// The path up to and including the segment that is missing.
         path: String,
     },
+    /// A member begins or ends within a byte.
+    #[error("`{path}` is a bitfield, which has no offset in bytes")]
+    Bitfield {
+        /// The path that was looked up.
+        path: String,
+    },
     /// A middle segment of a path is a pointer, an array or a number: nothing to step into
     /// without reading memory or choosing an index.
     #[error("`{path}` is {what}, which has no members")]

@@ -257,5 +257,8 @@ fn optional<T>(found: Result<T, BtfError>) -> Result<Option<T>, BtfError> {
 
 /// The offset of a member.
 fn byte_offset(btf: &Btf, path: &str) -> Result<u64, BtfError> {
-    Ok(btf.member(path)?.bit_offset / 8)
+    let offset = btf.member(path)?.byte_offset();
+    offset.ok_or_else(|| BtfError::Bitfield {
+        path: path.to_owned(),
+    })
 }

@@ -53,6 +53,7 @@ impl CpuProbe for FakeKernel {
 
 fn offsets() -> Offsets {
     Offsets {
+        pid_namespace: None,
         irqaction_name: None,
         preempt_count: None,
         switch_has_state: true,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Options, fill, shown, write};
+use super::{Options, fill, printable, write};
 use crate::profile::timeline::Timeline;
 use crate::profile::{Profile, fixture};
 
@@ -169,9 +169,9 @@ fn too_many_samples_are_merged_and_it_says_so() {
 }
 
 #[test]
-fn what_turns_or_breaks_a_line_is_not_shown() {
+fn what_turns_or_breaks_a_line_is_not_printable() {
     assert_eq!(
-        shown("a\u{202e}b\u{2028}c\u{2066}d\ne\u{feff}é"),
+        printable("a\u{202e}b\u{2028}c\u{2066}d\ne\u{feff}é"),
         "a_b_c_d_e_é"
     );
 }
