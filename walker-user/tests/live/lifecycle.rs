@@ -1,6 +1,7 @@
 //! What ends a recording, and with which status.
 
 use std::{
+    os::unix::process::CommandExt as _,
     process::Child,
     time::{Duration, Instant},
 };
@@ -21,7 +22,10 @@ pub(crate) const TESTS: &[Test] = &[
     test!(the_status_of_a_command_is_passed_on),
     test!(sigint_ends_it),
     test!(sigterm_ends_it),
+    test!(a_closed_terminal_ends_it_with_names),
     test!(a_signal_ends_a_command_too),
+    test!(an_interrupted_command_ends_in_its_own_time),
+    test!(the_second_interrupt_ends_the_command),
     test!(a_signal_before_the_first_sample_leaves_nothing_behind),
 ];
 
@@ -101,6 +105,59 @@ fn sigint_ends_it() {
 
 fn sigterm_ends_it() {
     assert_ends_it(libc::SIGTERM);
+}
+
+fn a_closed_terminal_ends_it_with_names() {
+    let target = Copying::start();
+    let place = Place::new();
+    // Whatever started the tests may ignore it (`nohup`), and what they start would, too.
+    // SAFETY: no handler is set, and no other thread sets one for this signal.
+    let before = unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+    let recording = recording(&place, &["-p", &target.0.id().to_string()]);
+    // SAFETY: as above.
+    unsafe { libc::signal(libc::SIGHUP, before) };
+    until_sampling(recording.child.id());
+    signal(&recording.child, libc::SIGHUP);
+    let run = recording.wait();
+    assert_written(&place, &run, 0);
+    let folded = std::fs::read_to_string(place.path("run.folded")).unwrap();
+    assert!(folded.contains("read"), "{folded}");
+}
+
+/// A command that runs until it gets SIGINT, and then does what `at_interrupt` says. It has said
+/// `ready` when it would.
+fn until_interrupted(place: &Place, at_interrupt: &str) -> Running {
+    let script = format!("trap '{at_interrupt}' INT; echo ready; while :; do :; done");
+    let arguments = ["record", "-o", "run.folded", "--", "sh", "-c", &script];
+    // Not in the foreground of the terminal that the tests may have, where Ctrl-C reaches both.
+    let recording = Running::start(place.stackwalk(&arguments).process_group(0));
+    until_sampling(recording.child.id());
+    until("the command is ready", || {
+        recording.stdout().contains("ready\n")
+    });
+    recording
+}
+
+fn an_interrupted_command_ends_in_its_own_time() {
+    let place = Place::new();
+    let recording = until_interrupted(&place, "echo orderly; exit 3");
+    signal(&recording.child, libc::SIGINT);
+    let run = recording.wait();
+    assert_written(&place, &run, 3);
+    assert!(run.stdout.contains("orderly"), "{run:?}");
+}
+
+fn the_second_interrupt_ends_the_command() {
+    let place = Place::new();
+    let recording = until_interrupted(&place, "");
+    signal(&recording.child, libc::SIGINT);
+    until("the first was noticed", || {
+        recording.stderr().contains("in its own time")
+    });
+    signal(&recording.child, libc::SIGINT);
+    let run = recording.wait();
+    assert_written(&place, &run, 0);
+    assert!(!run.stderr.contains("goes on"), "{run:?}");
 }
 
 fn a_signal_ends_a_command_too() {

@@ -3,8 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Seek as _, SeekFrom},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -118,6 +117,16 @@ impl Running {
         }
     }
 
+    /// What it, and the command that it started, have written to standard output by now.
+    pub(crate) fn stdout(&self) -> String {
+        contents(&self.stdout)
+    }
+
+    /// The same of standard error.
+    pub(crate) fn stderr(&self) -> String {
+        contents(&self.stderr)
+    }
+
     /// Waits for its end, and fails the test if that does not come.
     pub(crate) fn wait(mut self) -> Run {
         let deadline = Instant::now() + LIMIT;
@@ -126,15 +135,15 @@ impl Running {
                 break status;
             }
             if Instant::now() > deadline {
-                let stderr = contents(&mut self.stderr);
+                let stderr = contents(&self.stderr);
                 panic!("it does not end; until now it said: {stderr}");
             }
             thread::sleep(Duration::from_millis(5));
         };
         Run {
             status,
-            stdout: contents(&mut self.stdout),
-            stderr: contents(&mut self.stderr),
+            stdout: contents(&self.stdout),
+            stderr: contents(&self.stderr),
         }
     }
 }
@@ -159,9 +168,9 @@ impl Run {
     }
 }
 
-fn contents(file: &mut File) -> String {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0)).unwrap();
-    file.read_to_end(&mut bytes).unwrap();
+/// What is in a file by now. Its position stays: whoever writes to it shares that.
+fn contents(file: &File) -> String {
+    let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
 }

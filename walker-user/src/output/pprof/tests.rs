@@ -69,7 +69,10 @@ fn stacks_have_values_and_labels() {
             "__sysvec_apic_timer_interrupt"
         ]
     );
-    assert_eq!(labels(&profile, nmi), ["process=cc1", "comm=cc1", "pid=42", "stack=NMI"]);
+    assert_eq!(
+        labels(&profile, nmi),
+        ["process=cc1", "comm=cc1", "pid=42", "stack=NMI"]
+    );
     assert_eq!(stack(&profile, &profile.sample[4])[0], "[not unwound]");
     assert_eq!(
         labels(&profile, &profile.sample[5]),
