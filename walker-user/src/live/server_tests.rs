@@ -308,6 +308,44 @@ fn clients_are_limited() {
 }
 
 #[test]
+fn connections_without_the_token_make_room() {
+    let served = served();
+    let mut client = served.listen("");
+    client.next();
+    let half_open = || {
+        let mut connection = TcpStream::connect(served.address).unwrap();
+        connection.write_all(b"G").unwrap();
+        connection
+    };
+    let waiting: Vec<TcpStream> = (0..700).map(|_| half_open()).collect();
+    // The first of them were closed for the others, and who has the token is still served.
+    let mut first = &waiting[0];
+    first
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    assert!(matches!(first.read(&mut [0]), Ok(0) | Err(_)));
+    assert_eq!(served.ask("/health").0, 200);
+    served.sample(2);
+    while client.next().2["health"]["delivered"] != 2 {}
+}
+
+#[test]
+fn a_long_head_is_refused() {
+    let served = served();
+    let long = format!("X: {}\r\n", "x".repeat(1 << 17));
+    let mut connection = TcpStream::connect(served.address).unwrap();
+    connection
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut answer = String::new();
+    let head = format!("GET /health HTTP/1.1\r\nHost: {}\r\n{long}", served.address);
+    // It may hang up before it has read all.
+    let _written = connection.write_all(head.as_bytes());
+    let _read = connection.read_to_string(&mut answer);
+    assert!(answer.is_empty() || answer.contains(" 431 "), "{answer}");
+}
+
+#[test]
 fn processes_of_few_samples_share_their_stacks() {
     let served = served();
     let processes = 1..1200u32;

@@ -135,15 +135,15 @@ impl Running {
                 break status;
             }
             if Instant::now() > deadline {
-                let stderr = contents(&self.stderr);
+                let stderr = self.stderr();
                 panic!("it does not end; until now it said: {stderr}");
             }
             thread::sleep(Duration::from_millis(5));
         };
         Run {
             status,
-            stdout: contents(&self.stdout),
-            stderr: contents(&self.stderr),
+            stdout: self.stdout(),
+            stderr: self.stderr(),
         }
     }
 }

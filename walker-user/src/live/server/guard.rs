@@ -14,20 +14,44 @@ use std::{
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use subtle::ConstantTimeEq as _;
 
-use super::{fixed, refuse};
+use super::{connections::Known, fixed, refuse};
 
 /// Random bytes of a token.
 pub const TOKEN_BYTES: usize = 24;
 /// Requests a second on average, and at once. The page takes some twenty.
 const RATE: f64 = 100.0;
 const BURST: f64 = 400.0;
+
+/// How many requests may come now, and when that was so.
+#[derive(Debug)]
+struct Room(Mutex<(f64, Instant)>);
+
+impl Room {
+    fn new() -> Self {
+        Self(Mutex::new((BURST, Instant::now())))
+    }
+
+    /// Whether one more may come; that is counted.
+    fn take(&self) -> bool {
+        let mut room = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let more = (now - room.1).as_secs_f64() * RATE;
+        *room = ((room.0 + more).min(BURST), now);
+        let has_room = room.0 >= 1.0;
+        if has_room {
+            room.0 -= 1.0;
+        }
+        has_room
+    }
+}
+
 /// The longest path with its query.
 const MAX_URI: usize = 2048;
 
@@ -46,8 +70,9 @@ pub fn new_token() -> io::Result<String> {
 pub struct Access {
     address: SocketAddr,
     token: String,
-    /// How many requests may come now, and when that was so.
-    room: Mutex<(f64, Instant)>,
+    /// Of those who have the token, and of the others, who cannot use up the room of the former.
+    known: Room,
+    strangers: Room,
 }
 
 impl Access {
@@ -57,20 +82,9 @@ impl Access {
         Self {
             address,
             token,
-            room: Mutex::new((BURST, Instant::now())),
+            known: Room::new(),
+            strangers: Room::new(),
         }
-    }
-
-    fn has_room(&self) -> bool {
-        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let more = (now - room.1).as_secs_f64() * RATE;
-        *room = ((room.0 + more).min(BURST), now);
-        let has_room = room.0 >= 1.0;
-        if has_room {
-            room.0 -= 1.0;
-        }
-        has_room
     }
 
     /// Whether a `Host`, or what comes after the scheme of an `Origin`, is this server. One that
@@ -128,8 +142,12 @@ impl Access {
 
     /// Why a request is refused.
     fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
-        let host = headers.get(header::HOST).map(HeaderValue::to_str);
-        if !host.is_some_and(|host| host.is_ok_and(|host| self.is_here(host))) {
+        // A second one, or another in the request line, may be the one that a proxy went by.
+        let mut hosts = { headers.get_all(header::HOST).iter() }
+            .map(|host| host.to_str().unwrap_or_default())
+            .chain(uri.authority().map(Authority::as_str))
+            .peekable();
+        if hosts.peek().is_none() || !hosts.all(|host| self.is_here(host)) {
             return Some((
                 StatusCode::FORBIDDEN,
                 "stackwalk does not listen under this name: use the IP address and port that it printed",
@@ -150,13 +168,19 @@ impl Access {
         {
             return Some((StatusCode::URI_TOO_LONG, "the address is too long"));
         }
-        if !self.has_room() {
+        let has_token = self.token_of(uri, headers).is_some();
+        let room = if has_token {
+            &self.known
+        } else {
+            &self.strangers
+        };
+        if !room.take() {
             return Some((
                 StatusCode::TOO_MANY_REQUESTS,
                 "too many requests: ask again in a second",
             ));
         }
-        if self.token_of(uri, headers).is_none() {
+        if !has_token {
             return Some((
                 StatusCode::UNAUTHORIZED,
                 "the token is missing or wrong: open the URL that `stackwalk live` printed, or send \
@@ -176,8 +200,18 @@ pub(super) async fn check(
     let (uri, headers) = (request.uri(), request.headers());
     let in_query = access.token_of(uri, headers) == Some(true);
     let mut response = match access.refusal(uri, headers) {
-        Some((status, why)) => refuse(status, why),
+        Some((status, why)) => {
+            let mut response = refuse(status, why);
+            // So that who floods it has to connect anew for each answer.
+            response
+                .headers_mut()
+                .extend([fixed(header::CONNECTION, "close")]);
+            response
+        }
         None => {
+            if let Some(connection) = request.extensions().get::<Known>() {
+                connection.set();
+            }
             let mut response = next.run(request).await.into_response();
             let cookie = format!(
                 "{}={}; Path=/; HttpOnly; SameSite=Strict",
@@ -276,6 +310,12 @@ mod tests {
             );
         }
         assert_eq!(refused(&access, uri, &[]), Some(403));
+        let (here, elsewhere) = (("host", "127.0.0.1:7717"), ("host", "evil.example:7717"));
+        assert_eq!(refused(&access, uri, &[here, elsewhere]), Some(403));
+        let absolute = "http://evil.example:7717/?token=secret";
+        assert_eq!(refused(&access, absolute, &[here]), Some(403));
+        let absolute = "http://127.0.0.1:7717/?token=secret";
+        assert_eq!(refused(&access, absolute, &[here]), None);
     }
 
     #[test]
@@ -302,6 +342,15 @@ mod tests {
             .map(|_| refused(&access, "/?token=secret", &[("host", "127.0.0.1")]));
         let refused = answers.filter(|answer| *answer == Some(429)).count();
         assert!(refused > 100, "{refused}");
+    }
+
+    #[test]
+    fn who_has_no_token_cannot_use_up_the_room_of_who_has() {
+        let access = access("127.0.0.1:80");
+        let host = ("host", "127.0.0.1");
+        let asked = (0..(BURST as usize) * 3).map(|_| refused(&access, "/", &[host]));
+        assert!(asked.into_iter().any(|answer| answer == Some(429)));
+        assert_eq!(refused(&access, "/?token=secret", &[host]), None);
     }
 
     #[test]

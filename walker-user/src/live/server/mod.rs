@@ -4,6 +4,7 @@
 //! Who may ask is `guard`'s business; what is answered comes from [`Live`].
 
 mod assets;
+mod connections;
 mod download;
 mod guard;
 
@@ -20,7 +21,6 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
     routing::get,
-    serve::ListenerExt as _,
 };
 use futures_util::stream::{self, Stream};
 use serde::Deserialize;
@@ -72,14 +72,7 @@ pub fn start(listener: TcpListener, access: Access, live: Arc<Live>) -> io::Resu
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
                     return;
                 };
-                let listener = listener.tap_io(|connection| {
-                    let socket = socket2::SockRef::from(&*connection);
-                    // Without it a dead client would be waited for until the kernel gives up.
-                    let _set = socket.set_tcp_user_timeout(Some(PATIENCE));
-                    let _set = connection.set_nodelay(true);
-                });
-                // It answers until the process ends.
-                let _ended = axum::serve(listener, app).await;
+                connections::serve(listener, app).await;
             });
         },
     )?;
