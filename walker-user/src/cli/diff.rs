@@ -11,7 +11,7 @@ use super::{
     filter_args::FilterArgs,
     format::Format,
     input::{self, SymbolArgs},
-    output_file::Destination,
+    output_file::{Destination, Readers},
     pager::PagerArgs,
     report::SortBy,
     run::complain,
@@ -72,7 +72,10 @@ enum WidthsOf {
 
 pub(super) fn diff(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     let output = match &args.output {
-        Some(path) => Some((form(path)?, Destination::open(path, args.force)?)),
+        Some(path) => Some((
+            form(path)?,
+            Destination::open(path, args.force, Readers::All)?,
+        )),
         None => None,
     };
     let filter = args.filter.filter();

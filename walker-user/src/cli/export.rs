@@ -42,7 +42,7 @@ pub(super) fn export(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         None => Format::wanted(&args.output)?,
     };
     // Whether it can be written is known before a long recording is read.
-    let destination = Destination::open(&args.output, args.force)?;
+    let destination = Destination::open(&args.output, args.force, format.readers())?;
     anyhow::ensure!(
         format != Format::Pprof || !destination.is_terminal(),
         "pprof's format is binary, and this is a terminal: give `-o FILE`, such as `-o run.pb.gz`"

@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use clap::ValueEnum;
 
+use super::output_file::Readers;
 use crate::{
     output::{firefox, folded, html, json, perf_script, pprof, speedscope, svg, text},
     profile::timeline::Timeline,
@@ -72,6 +73,14 @@ impl Format {
                 names.join(", ")
             )
         })
+    }
+
+    /// Who may read a recording in this format.
+    pub(super) const fn readers(self) -> Readers {
+        match self {
+            Self::Json | Self::Html | Self::Pprof | Self::PerfScript => Readers::Owner,
+            Self::Folded | Self::Svg | Self::Txt | Self::Firefox | Self::Speedscope => Readers::All,
+        }
     }
 
     /// Writes a recording in this format.

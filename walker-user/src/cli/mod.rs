@@ -32,6 +32,7 @@ mod replay;
 mod report;
 mod run;
 mod signals;
+mod special_file;
 mod stacks;
 mod status;
 mod summary;
@@ -44,10 +45,13 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
 use walker_common::wire::MAX_USER_BYTES;
 
-use crate::capture::{
-    budget::FIRST_BUDGET,
-    object::Sides,
-    target::{RunningTask, Target},
+use crate::{
+    capture::{
+        budget::FIRST_BUDGET,
+        object::Sides,
+        target::{RunningTask, Target},
+    },
+    sys::limits,
 };
 
 /// Samples a second by default: not a divisor of the kernel's tick rates, so that samples do not
@@ -323,6 +327,7 @@ pub fn command() -> clap::Command {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    limits::ignore_file_size_signal();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage_error(&error),

@@ -4,15 +4,33 @@
 use std::{
     fs::{File, OpenOptions, Permissions},
     io::{self, BufWriter, IsTerminal as _, Read as _, Write},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-use super::owner;
-use crate::{ci::set::MAGIC as SET, recording::chunk::MAGIC};
+use super::{owner, special_file};
+use crate::{ci::set::MAGIC as SET, recording::chunk::MAGIC, sys::regular_file};
+
+/// Who may read an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// Whom the user's mask lets.
+    All,
+    /// Only its owner: it holds addresses of the kernel, which are a secret.
+    Owner,
+}
+
+impl Readers {
+    const fn mode(self) -> u32 {
+        match self {
+            Self::All => 0o666,
+            Self::Owner => 0o600,
+        }
+    }
+}
 
 enum Place {
     /// A new file that takes its name when it is whole.
@@ -23,27 +41,26 @@ enum Place {
 }
 
 impl Place {
-    fn at(path: &Path) -> io::Result<Self> {
+    fn at(path: &Path, readers: Readers) -> io::Result<Self> {
         if path == Path::new("-") {
             return Ok(Self::StandardOutput);
         }
-        if path.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
+        if let Some(special) = special_file::open(path)? {
+            return Ok(Self::Existing(special));
         }
-        if path.exists() && !path.is_file() {
-            return OpenOptions::new()
-                .write(true)
-                .open(path)
-                .map(Self::Existing);
-        }
-        if path.exists() {
-            // A file that may not be written is not to be replaced either.
-            OpenOptions::new().append(true).open(path)?;
+        // A file that may not be written is not to be replaced either.
+        match OpenOptions::new()
+            .append(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+        {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
         let folder = path.parent().filter(|folder| *folder != Path::new(""));
         tempfile::Builder::new()
             .prefix(".stackwalk-")
-            .permissions(Permissions::from_mode(0o666))
+            .permissions(Permissions::from_mode(readers.mode()))
             .tempfile_in(folder.unwrap_or(Path::new(".")))
             .inspect(|file| owner::give(file.as_file()))
             .map(Self::New)
@@ -60,14 +77,14 @@ pub(super) struct Destination {
 impl Destination {
     /// Makes sure that `path` can be written; `-` is standard output. Only a file that stackwalk wrote
     /// is written over, unless `force`d.
-    pub(super) fn open(path: &Path, force: bool) -> anyhow::Result<Self> {
+    pub(super) fn open(path: &Path, force: bool, readers: Readers) -> anyhow::Result<Self> {
         let cannot = |error: io::Error| {
             anyhow::anyhow!(
                 "cannot write `{}`: {error}; `-o FILE` writes to another place",
                 path.display()
             )
         };
-        let place = Place::at(path).map_err(cannot)?;
+        let place = Place::at(path, readers).map_err(cannot)?;
         let over = matches!(place, Place::New(_)) && path.is_file();
         anyhow::ensure!(
             force || !over || is_own(path).map_err(cannot)?,
@@ -123,7 +140,9 @@ const LOOKED_AT: u64 = 4096;
 /// so at its beginning. Flame-graph text does not say who wrote it.
 pub(super) fn is_own(path: &Path) -> io::Result<bool> {
     let mut begin = Vec::new();
-    File::open(path)?.take(LOOKED_AT).read_to_end(&mut begin)?;
+    regular_file::open(path)?
+        .take(LOOKED_AT)
+        .read_to_end(&mut begin)?;
     let has = |mark: &str| {
         begin
             .windows(mark.len())
@@ -163,11 +182,11 @@ mod tests {
     fn nothing_is_left_behind_unless_it_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.svg");
-        drop(Destination::open(&path, false).unwrap());
-        let failed = Destination::open(&path, false).unwrap();
+        drop(Destination::open(&path, false, Readers::All).unwrap());
+        let failed = Destination::open(&path, false, Readers::All).unwrap();
         failed.write(|_| Err(io::Error::other("no"))).unwrap_err();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        let written = Destination::open(&path, false).unwrap();
+        let written = Destination::open(&path, false, Readers::All).unwrap();
         written.write(|out| out.write_all(b"whole")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -184,15 +203,15 @@ mod tests {
         ];
         for content in own {
             fs::write(&path, content).unwrap();
-            drop(Destination::open(&path, false).unwrap());
+            drop(Destination::open(&path, false, Readers::All).unwrap());
         }
         for content in ["mine", "<svg><title>my own</title>", "a;b 3\n"] {
             fs::write(&path, content).unwrap();
-            let error = Destination::open(&path, false).err().unwrap();
+            let error = Destination::open(&path, false, Readers::All).err().unwrap();
             assert!(format!("{error:#}").contains("--force"), "{error:#}");
             assert_eq!(fs::read(&path).unwrap(), content.as_bytes());
         }
-        let forced = Destination::open(&path, true).unwrap();
+        let forced = Destination::open(&path, true, Readers::All).unwrap();
         assert!(!forced.is_terminal());
         forced.write(|out| out.write_all(b"new")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
@@ -220,8 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn who_may_read_it_depends_on_what_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        for (readers, others) in [(Readers::All, true), (Readers::Owner, false)] {
+            let path = folder.path().join(format!("{readers:?}"));
+            let destination = Destination::open(&path, false, readers).unwrap();
+            destination.write(|out| out.write_all(b"x")).unwrap();
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o044 != 0, others, "{mode:o}");
+        }
+    }
+
+    #[test]
     fn a_folder_that_is_not_there_is_an_error_at_once() {
-        let error = Destination::open(Path::new("/no/such/folder/run.svg"), false)
+        let error = Destination::open(Path::new("/no/such/folder/run.svg"), false, Readers::All)
             .err()
             .unwrap();
         let text = format!("{error:#}");

@@ -3,15 +3,11 @@
 use std::{fs::File, os::unix::fs::fchown};
 
 use super::run::complain;
+use crate::sys::privileges;
 
 /// Gives a file that this process created to the user who called sudo, if there is one.
 pub(super) fn give(file: &File) {
-    let variable = |name| std::env::var(name).ok();
-    let Some((user, group)) = caller(
-        crate::sys::privileges::is_root(),
-        variable("SUDO_UID").as_deref(),
-        variable("SUDO_GID").as_deref(),
-    ) else {
+    let Some((user, group)) = sudo_caller() else {
         return;
     };
     if let Err(error) = fchown(file, Some(user), Some(group)) {
@@ -19,6 +15,22 @@ pub(super) fn give(file: &File) {
             "warning  a file stays root's, as it cannot be given to user {user}: {error}"
         ));
     }
+}
+
+/// Whether what belongs to this user is root's, this process's own, or of the user who called sudo.
+pub(super) fn is_ours(user: u32) -> bool {
+    user == 0
+        || user == privileges::effective_user()
+        || sudo_caller().is_some_and(|(caller, _)| caller == user)
+}
+
+fn sudo_caller() -> Option<(u32, u32)> {
+    let variable = |name| std::env::var(name).ok();
+    caller(
+        privileges::is_root(),
+        variable("SUDO_UID").as_deref(),
+        variable("SUDO_GID").as_deref(),
+    )
 }
 
 /// User and group of who called sudo; `None` where that is root, or nobody.

@@ -90,7 +90,7 @@ impl Outputs {
                         true => Format::Folded,
                         false => Format::wanted(path)?,
                     };
-                    Ok((format, Destination::open(path, force)?))
+                    Ok((format, Destination::open(path, force, format.readers())?))
                 })
                 .collect::<anyhow::Result<_>>()?,
         })

@@ -2,7 +2,7 @@
 //! starts, so that whatever ends the recorder leaves what was recorded.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use tempfile::NamedTempFile;
 
-use super::{output_file::plain, owner};
+use super::{output_file::plain, owner, special_file};
 use crate::{recording::chunk::MAGIC, sys::regular_file};
 
 /// The extension of recordings.
@@ -53,14 +53,20 @@ impl RecordingFile {
                         path.display()
                     );
                 }
-            }
-            Ok(metadata) if metadata.is_dir() => {
-                return Err(io::Error::from(io::ErrorKind::IsADirectory)).with_context(cannot);
+                let old = old_name(path);
+                if !force && !is_free(&old).with_context(cannot)? {
+                    bail!(
+                        "`{}` is there and is no recording, so that the one at `{}` cannot be kept \
+                         under that name: --force writes over the latter, `-o FILE` writes to \
+                         another place",
+                        old.display(),
+                        path.display()
+                    );
+                }
             }
             Ok(_) => {
-                let file = OpenOptions::new()
-                    .write(true)
-                    .open(path)
+                let file = special_file::open(path)
+                    .and_then(|file| file.ok_or_else(|| io::ErrorKind::NotFound.into()))
                     .with_context(cannot)?;
                 return Ok(Self(Place::Existing(file, path.to_owned())));
             }
@@ -123,15 +129,29 @@ impl RecordingFile {
     }
 }
 
-/// Gives a recording the name `….old`, unless something else has that.
+/// Gives a recording the name `….old`, unless something else has that, which only `--force` allows.
 fn keep_old(path: &Path) -> io::Result<()> {
-    let mut old = path.as_os_str().to_owned();
-    old.push(".old");
-    let old = PathBuf::from(old);
-    if !old.exists() || (old.is_file() && is_recording(&old)?) {
+    let old = old_name(path);
+    if is_free(&old)? {
         fs::rename(path, old)?;
     }
     Ok(())
+}
+
+/// The name under which an older recording is kept.
+fn old_name(path: &Path) -> PathBuf {
+    let mut old = path.as_os_str().to_owned();
+    old.push(".old");
+    PathBuf::from(old)
+}
+
+/// Whether nothing is there but a still older recording.
+fn is_free(old: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(old) {
+        Ok(metadata) => Ok(metadata.is_file() && is_recording(old)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether what is in a file is a recording, or nothing.
@@ -167,6 +187,12 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+
+        fs::remove_file(&old).unwrap();
+        fs::create_dir(&old).unwrap();
+        let error = RecordingFile::create(&path, false).err().unwrap();
+        assert!(format!("{error:#}").contains("run.swk.old"), "{error:#}");
+        RecordingFile::create(&path, true).unwrap();
 
         let other = folder.path().join("notes.swk");
         fs::write(&other, "my notes").unwrap();

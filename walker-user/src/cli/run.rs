@@ -30,6 +30,7 @@ use crate::{
     recording::head::CommandEnd,
     sys::{
         clock::children_cpu_ns,
+        limits::raise_open_files,
         priority::Raised,
         process::{WaitingCommand, interrupt, is_in_foreground, terminate},
     },
@@ -127,6 +128,7 @@ pub(super) fn sample(
     wanted: &Wanted<'_>,
     observer: &mut impl Observer,
 ) -> anyhow::Result<Finished> {
+    raise_open_files();
     let resolved = target.resolve()?;
     let image = sampling
         .vmlinux

@@ -12,6 +12,8 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use super::limits;
+
 /// Names this thread, as `ps` and profilers show it; a name of more than 15 bytes is cut.
 pub(crate) fn name_thread(name: &CStr) {
     // SAFETY: the kernel reads a string that ends with a zero byte. It always succeeds.
@@ -38,9 +40,13 @@ impl WaitingCommand {
         let gate_fd = gate.as_raw_fd();
         let mut command = Command::new(program);
         command.args(arguments);
-        let wait = move || wait_at_gate(&gate_reader, gate_fd, &pid_writer);
+        let wait = move || {
+            limits::give_back()?;
+            wait_at_gate(&gate_reader, gate_fd, &pid_writer)
+        };
         // SAFETY: the closure runs in the forked child and makes only system calls that are
-        // async-signal-safe (getpid, write, close, read); it neither allocates nor locks.
+        // async-signal-safe (signal, setrlimit, getpid, write, close, read); it neither allocates
+        // nor locks.
         unsafe { command.pre_exec(wait) };
         // `spawn` returns only once the child has executed or failed to, so it needs a thread.
         let spawn = thread::Builder::new()

@@ -26,6 +26,8 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_signal_ends_a_command_too),
     test!(an_interrupted_command_ends_in_its_own_time),
     test!(the_second_interrupt_ends_the_command),
+    test!(a_command_has_the_limits_it_was_given),
+    test!(a_limit_of_file_sizes_is_an_error),
     test!(a_signal_before_the_first_sample_leaves_nothing_behind),
 ];
 
@@ -158,6 +160,40 @@ fn the_second_interrupt_ends_the_command() {
     let run = recording.wait();
     assert_written(&place, &run, 0);
     assert!(!run.stderr.contains("goes on"), "{run:?}");
+}
+
+/// `stackwalk` with these arguments, started by a shell after `before`.
+fn after(place: &Place, before: &str, arguments: &[&str]) -> Run {
+    let stackwalk = place.stackwalk(arguments);
+    let mut shell = std::process::Command::new("sh");
+    shell
+        .current_dir(place.path(""))
+        .args(["-c", &format!("{before}; exec \"$@\""), "sh"])
+        .arg(stackwalk.get_program())
+        .args(stackwalk.get_args());
+    Running::start(&mut shell).wait()
+}
+
+fn a_command_has_the_limits_it_was_given() {
+    let place = Place::new();
+    let script = "ulimit -Sn; grep SigIgn /proc/self/status";
+    let arguments = ["record", "-o", "run.folded", "--", "sh", "-c", script];
+    let run = after(&place, "ulimit -Sn 99", &arguments);
+    let mut lines = run.stdout.lines();
+    assert_eq!(lines.next(), Some("99"), "{run:?}");
+    let ignored = lines.next().and_then(|line| line.strip_prefix("SigIgn:"));
+    let ignored = u64::from_str_radix(ignored.unwrap().trim(), 16).unwrap();
+    assert_eq!(ignored & 1 << (libc::SIGXFSZ - 1), 0, "{run:?}");
+}
+
+fn a_limit_of_file_sizes_is_an_error() {
+    let place = Place::new();
+    let arguments = ["record", "-o", "run.svg", "-d", "1", "-a"];
+    // In blocks of 512 bytes.
+    let run = after(&place, "ulimit -f 4", &arguments);
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
+    assert!(run.stderr.contains("File too large"), "{run:?}");
+    assert_eq!(place.files(), [""; 0], "{run:?}");
 }
 
 fn a_signal_ends_a_command_too() {

@@ -10,7 +10,11 @@ use clap::Args;
 
 use super::gate_args::{GateArgs, open};
 use crate::{
-    cli::{output_file::Destination, pager::PagerArgs, run::complain},
+    cli::{
+        output_file::{Destination, Readers},
+        pager::PagerArgs,
+        run::complain,
+    },
     output::gate::{
         Report, Verdict, html, json, junit, markdown,
         merged::{self, Merged},
@@ -105,7 +109,10 @@ impl Form {
 pub(super) fn compare(args: &CompareArgs) -> anyhow::Result<ExitCode> {
     let mut outputs = Vec::new();
     for path in &args.output {
-        outputs.push((Form::of(path)?, Destination::open(path, args.force)?));
+        outputs.push((
+            Form::of(path)?,
+            Destination::open(path, args.force, Readers::All)?,
+        ));
     }
     let sets = [open(&args.before)?, open(&args.after)?];
     let names = [&args.before, &args.after].map(|path| path.display().to_string());

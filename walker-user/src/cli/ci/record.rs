@@ -21,8 +21,12 @@ use crate::{
         set::{MAX_RUNS, RunHead, SetHead, SetWriter},
     },
     cli::{
-        DEFAULT_FREQUENCY, command_line, output_file::Destination, recorder::TOOL, run::complain,
-        signals::Signals, summary::grouped,
+        DEFAULT_FREQUENCY, command_line,
+        output_file::{Destination, Readers},
+        recorder::TOOL,
+        run::complain,
+        signals::Signals,
+        summary::grouped,
     },
     recording::{head::Head, reader::Recording},
 };
@@ -84,7 +88,7 @@ pub(in crate::cli) struct RecordArgs {
 }
 
 pub(super) fn record(args: &RecordArgs) -> anyhow::Result<ExitCode> {
-    let destination = Destination::open(&args.output, args.force)?;
+    let destination = Destination::open(&args.output, args.force, Readers::All)?;
     let set = run_all(&args.runs)?;
     let path = destination.path().to_owned();
     destination.write(|out| io::copy(&mut &set, out).map(drop))?;

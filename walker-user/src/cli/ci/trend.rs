@@ -12,7 +12,11 @@ use clap::Args;
 use super::gate_args::{GateArgs, open, shown};
 use crate::{
     ci::{check, load::load, sums::Space, trend::Trend},
-    cli::{output_file::Destination, pager::PagerArgs, run::complain},
+    cli::{
+        output_file::{Destination, Readers},
+        pager::PagerArgs,
+        run::complain,
+    },
     output::gate::trend::{self, Shown},
 };
 
@@ -40,7 +44,7 @@ pub(in crate::cli) struct TrendArgs {
 
 pub(super) fn trend(args: &TrendArgs) -> anyhow::Result<ExitCode> {
     let output = match &args.output {
-        Some(path) => Some(Destination::open(path, args.force)?),
+        Some(path) => Some(Destination::open(path, args.force, Readers::All)?),
         None => None,
     };
     let mut sets = Vec::new();
