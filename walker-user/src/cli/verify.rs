@@ -31,6 +31,7 @@ use crate::{
         running::RunningKernel,
         sampled::interrupted_stack,
     },
+    output::json_text,
     symbolize::KernelSymbols,
     sys::perf::{Attributes, SamplingEvent},
     unwind::{Frame, StopReason},
@@ -281,7 +282,7 @@ pub(super) fn verify(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     };
     let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        json_text::write_pretty(&report, &mut out)?;
     } else {
         let conditions = Conditions {
             events: &finished.ended.events,

@@ -13,8 +13,7 @@ use walker_common::StackKind;
 use super::{
     grouped,
     heading::{self, Recording},
-    percent, printable,
-    report::json,
+    json_text, percent, printable,
     svg::wrapped,
     table::{Side, Table},
 };
@@ -322,7 +321,7 @@ pub fn write_json(timeline: &Timeline, options: &Options, out: &mut impl Write) 
         recording: Recording::of(&timeline.profile),
         stacks: kinds(timeline, options.limit),
     };
-    json(&object, out)
+    json_text::write_pretty(&object, out)
 }
 
 #[cfg(test)]

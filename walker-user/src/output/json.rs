@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::streamed::Each;
+use super::{json_text, streamed::Each};
 use crate::profile::{
     FrameClass, FrameId, Missing, ObjectIndex, Profile, Unit,
     timeline::{Point, Timeline},
@@ -91,7 +91,7 @@ pub fn write(timeline: &Timeline, _options: &Options, out: &mut impl Write) -> i
         sample_fields: SAMPLE_FIELDS,
         samples: Each(|| timeline.points.iter().map(|point| sample(timeline, point))),
     };
-    serde_json::to_writer(&mut *out, &document)?;
+    json_text::write(&document, out)?;
     writeln!(out)
 }
 

@@ -15,6 +15,7 @@ pub mod gate;
 mod heading;
 pub mod html;
 pub mod json;
+pub(crate) mod json_text;
 mod palette;
 pub mod perf_script;
 pub mod pprof;
@@ -33,18 +34,18 @@ use crate::profile::{FrameClass, Missing, Profile, SymbolId, Totals, Unit};
 /// what stands beside it: control characters, separators of lines, marks and embeddings of the other
 /// direction, what has no width. Each becomes `_`.
 pub(crate) fn printable(name: &str) -> String {
-    let misleads = |c: char| {
-        matches!(
+    let replace = |c: char| if misleads(c) { '_' } else { c };
+    name.chars().map(replace).collect()
+}
+
+/// Whether a character is one of those that [`printable`] replaces.
+fn misleads(c: char) -> bool {
+    c.is_control()
+        || matches!(
             c,
             '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
         )
-    };
-    let replace = |c: char| match c.is_control() || misleads(c) {
-        true => '_',
-        false => c,
-    };
-    name.chars().map(replace).collect()
 }
 
 /// Characters as they may stand in HTML or XML, between tags or quotes.

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{
     entries::{Entry, entries},
-    place, printable, recording,
+    json_text, place, printable, recording,
     streamed::Each,
     sum,
     threads::{Thread, threads},
@@ -46,7 +46,7 @@ pub fn write(timeline: &Timeline, options: &Options, out: &mut impl Write) -> io
         stacks: Stacks::of(&timeline.profile, options.markers),
         threads: threads(timeline),
     };
-    Ok(serde_json::to_writer(out, &document)?)
+    json_text::write(&document, out)
 }
 
 /// A frame: what is shown, and the file and line it is from.

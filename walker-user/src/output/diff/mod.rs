@@ -15,9 +15,9 @@ use serde::Serialize;
 use super::{
     grouped,
     heading::{self, Recording, unit_name},
-    printable,
+    json_text, printable,
     report::{
-        Sort, json,
+        Sort,
         rows::{module_name, stack_name},
     },
     table::{Side, Table},
@@ -367,7 +367,7 @@ pub fn write_json(diff: &Diff, options: &Options, out: &mut impl Write) -> io::R
         rows_left_out: left_out,
         rows_unchanged: same,
     };
-    json(&object, out)
+    json_text::write_pretty(&object, out)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use serde_json::json;
 
 use self::tables::Tables;
 use super::{
+    json_text,
     palette::Group,
     printable, recording,
     streamed::Each,
@@ -99,7 +100,7 @@ pub fn write(timeline: &Timeline, options: &Options, out: &mut impl Write) -> io
         leaves,
         threads: threads(timeline),
     };
-    Ok(serde_json::to_writer(out, &document)?)
+    json_text::write(&document, out)
 }
 
 fn milliseconds(nanoseconds: u64) -> f64 {

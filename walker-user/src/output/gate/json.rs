@@ -10,6 +10,7 @@ use crate::ci::{
     compare::{Effect, Measure, Options, Status},
     facts::Change,
 };
+use crate::output::json_text;
 
 /// What [`Document::version`] is. It changes when a reader of the version before would go wrong.
 const VERSION: u32 = 1;
@@ -172,6 +173,5 @@ pub fn write(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
             paths.collect()
         }),
     };
-    serde_json::to_writer_pretty(&mut *out, &document)?;
-    writeln!(out)
+    json_text::write_pretty(&document, out)
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Report, Row};
 use crate::ci::compare::Status;
+use crate::output::json_text;
 
 /// Writes it.
 ///
@@ -41,8 +42,7 @@ pub fn write(report: &Report<'_>, out: &mut impl Write) -> io::Result<()> {
             "results": results,
         }],
     });
-    serde_json::to_writer_pretty(&mut *out, &document)?;
-    writeln!(out)
+    json_text::write_pretty(&document, out)
 }
 
 fn result(report: &Report<'_>, row: &Row) -> Option<Value> {

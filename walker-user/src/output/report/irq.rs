@@ -12,10 +12,9 @@ use serde::Serialize;
 use super::super::{
     duration, grouped,
     heading::{self, Recording},
-    percent, printable,
+    json_text, percent, printable,
     table::{Side, Table},
 };
-use super::json;
 use crate::profile::{
     FrameClass, Profile, Unit, WeightedStack, handlers::Handling, timeline::Timeline,
 };
@@ -353,7 +352,7 @@ pub fn write_json(timeline: &Timeline, options: &Options, out: &mut impl Write) 
         rows: report.handlers,
         rows_left_out: report.left_out,
     };
-    json(&object, out)
+    json_text::write_pretty(&object, out)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use rows::{Key, Row};
 use super::{
     amount, grouped,
     heading::{self, Recording},
-    percent, printable,
+    json_text, percent, printable,
     table::{Side, Table},
 };
 use crate::profile::{Profile, timeline::Timeline};
@@ -178,13 +178,7 @@ pub fn write_json(timeline: &Timeline, options: &Options, out: &mut impl Write) 
         rows: rows.collect(),
         rows_left_out: report.left_out.0,
     };
-    json(&object, out)
-}
-
-/// Writes a JSON object, and ends its last line.
-pub(super) fn json(object: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, object)?;
-    writeln!(out)
+    json_text::write_pretty(&object, out)
 }
 
 #[cfg(test)]
