@@ -36,7 +36,8 @@ impl UserCode for Code<'_> {
     fn code_bytes(&mut self, address: u64, buffer: &mut [u8]) -> usize {
         const BYTES: &[u8] =
             b"\xe8\0\0\0\0\xc3\x48\x83\xc4\x08\xff\xd0\x5d\x74\xf4\xc9\xeb\x03\xff\xe0\x41\x5c";
-        for (at, byte) in (address..).zip(buffer.iter_mut()) {
+        for (offset, byte) in (0..).zip(buffer.iter_mut()) {
+            let at = address.wrapping_add(offset);
             let index = at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
             *byte = BYTES[(at ^ (index / 64)) as usize % BYTES.len()];
         }

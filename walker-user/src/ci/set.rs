@@ -7,7 +7,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, Cursor, Read as _, Write},
+    io::{self, BufReader, Read as _, Seek, SeekFrom, Write},
     os::unix::fs::FileExt as _,
 };
 
@@ -155,15 +155,7 @@ impl<W: Write> SetWriter<W> {
     pub fn add(&mut self, run: RunHead, recording: &File) -> io::Result<()> {
         let file = format!("run-{:03}.swk", self.head.runs.len() + 1);
         let bytes = recording.metadata()?.len();
-        self.append(
-            &file,
-            bytes,
-            At {
-                file: recording,
-                at: 0,
-                end: bytes,
-            },
-        )?;
+        self.append(&file, bytes, At::new(recording, 0, bytes))?;
         self.head.runs.push(RunHead { file, ..run });
         Ok(())
     }
@@ -192,13 +184,39 @@ impl<W: Write> SetWriter<W> {
 #[derive(Debug)]
 struct At<'a> {
     file: &'a File,
+    start: u64,
     at: u64,
     end: u64,
 }
 
+impl<'a> At<'a> {
+    const fn new(file: &'a File, start: u64, end: u64) -> Self {
+        Self {
+            file,
+            start,
+            at: start,
+            end,
+        }
+    }
+}
+
+impl Seek for At<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(bytes) => self.start.checked_add(bytes),
+            SeekFrom::End(bytes) => self.end.checked_add_signed(bytes),
+            SeekFrom::Current(bytes) => self.at.checked_add_signed(bytes),
+        };
+        self.at = at
+            .filter(|at| *at >= self.start)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at - self.start)
+    }
+}
+
 impl io::Read for At<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let most = buffer.len().min(left);
         let read = self.file.read_at(&mut buffer[..most], self.at)?;
         self.at += read as u64;
@@ -225,13 +243,10 @@ impl Set {
         let length = file.metadata()?.len();
         let mut head = None;
         let mut found = Vec::new();
-        let content = At {
-            file: &file,
-            at: 0,
-            end: length,
-        };
-        let mut tar = tar::Archive::new(content);
-        for entry in tar.entries()? {
+        let mut tar = tar::Archive::new(At::new(&file, 0, length));
+        // As they are: the entries that only say something of the next, such as a name without end, are
+        // not read.
+        for entry in tar.entries_with_seek()?.raw(true) {
             // What is no tar file, or cut off in an entry, has no head either.
             let Ok(mut entry) = entry else { break };
             let (at, size) = (entry.raw_file_position(), entry.size());
@@ -284,15 +299,9 @@ impl Set {
     pub fn run(&self, index: usize) -> Result<Recording, SetError> {
         let number = index + 1;
         let (at, size) = self.places[index];
-        let mut bytes = Vec::with_capacity(size as usize);
-        At {
-            file: &self.file,
-            at,
-            end: at + size,
-        }
-        .read_to_end(&mut bytes)?;
+        let content = BufReader::new(At::new(&self.file, at, at + size));
         let mut chunks =
-            ChunkReader::open(Cursor::new(bytes)).map_err(|error| SetError::Run(number, error))?;
+            ChunkReader::open(content).map_err(|error| SetError::Run(number, error))?;
         let recording = Recording::load(&mut chunks, &mut |_, _| {})
             .map_err(|error| SetError::Run(number, error))?;
         match recording.defects().into_iter().next() {
@@ -304,7 +313,7 @@ impl Set {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek as _, Write as _};
+    use std::io::Write as _;
 
     use proptest::prelude::*;
 
@@ -376,6 +385,22 @@ mod tests {
             .unwrap();
         bytes[at + 1] = 0x1b;
         assert!(!open(&bytes).contains('\u{1b}'), "{}", open(&bytes));
+    }
+
+    #[test]
+    fn what_only_takes_room_is_passed_over() {
+        // A name of 3 GiB for the entry after it, as GNU tar writes those that are too long for a
+        // header.
+        let mut name = tar::Header::new_gnu();
+        name.set_entry_type(tar::EntryType::GNULongName);
+        name.set_size(3 << 30);
+        name.set_cksum();
+        let mut long = tempfile::tempfile().unwrap();
+        long.write_all(name.as_bytes()).unwrap();
+        long.seek(SeekFrom::Current(3 << 30)).unwrap();
+        long.write_all(&written(1)).unwrap();
+        let set = Set::open(long).unwrap();
+        assert!(set.run(0).unwrap().is_whole());
     }
 
     proptest! {

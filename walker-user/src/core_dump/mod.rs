@@ -37,7 +37,7 @@ mod test_machine;
 #[cfg(test)]
 mod test_types_64;
 
-use std::{collections::HashSet, fs::File, path::Path};
+use std::{collections::HashSet, path::Path};
 
 pub use error::CoreError;
 pub use text::{Report, Selection, Totals};
@@ -52,7 +52,9 @@ use self::{
     task_layout::TaskLayout,
     tasks::{Task, TaskList},
 };
-use crate::{btf::Btf, classify::WordSize, elf::Source, kernel::memory::KernelMemory as _};
+use crate::{
+    btf::Btf, classify::WordSize, elf::Source, kernel::memory::KernelMemory as _, sys::regular_file,
+};
 
 /// The most bytes of type information; a distribution's kernel has 5 MiB.
 const MAX_BTF: u64 = 64 << 20;
@@ -77,7 +79,7 @@ impl CoreDump {
     pub fn open(core: &Path, symbols: &Path) -> anyhow::Result<Self> {
         use anyhow::Context as _;
         let named = |path: &Path| format!("`{}`", path.display());
-        let file = File::open(core).with_context(|| named(core))?;
+        let file = regular_file::open(core).with_context(|| named(core))?;
         let file = CoreFile::open(Box::new(file)).with_context(|| named(core))?;
         let symbols_of = Symbols::open(symbols).with_context(|| named(symbols))?;
         Self::inspect(file, symbols_of)

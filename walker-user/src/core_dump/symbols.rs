@@ -15,7 +15,7 @@ use std::{
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind, read::ReadCache};
 
 use super::CoreError;
-use crate::classify::WordSize;
+use crate::{classify::WordSize, sys::regular_file};
 
 /// The most symbols that are taken; a kernel with every symbol and many modules has 300,000.
 const MAX_SYMBOLS: usize = 4_000_000;
@@ -105,7 +105,7 @@ impl Symbols {
     /// If it cannot be read or has no symbols.
     pub(super) fn open(path: &Path) -> Result<Self, CoreError> {
         let failed = |error: std::io::Error| CoreError::Symbols(error.to_string());
-        let mut file = File::open(path).map_err(failed)?;
+        let mut file = regular_file::open(path).map_err(failed)?;
         let mut magic = [0; 4];
         let is_elf = file.read_exact(&mut magic).is_ok() && magic == object::elf::ELFMAG;
         file.rewind().map_err(failed)?;

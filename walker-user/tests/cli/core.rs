@@ -98,3 +98,24 @@ fn files_that_are_not_there() {
         .run(&["core", "dump", "-s", "map", "--cpus", "--tasks"])
         .assert_is_error("--cpus", "stackwalk --help");
 }
+
+#[test]
+fn a_pipe_is_refused_and_not_waited_for() {
+    let place = Place::new();
+    let pipe = place.path("pipe.swk");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let pipe = pipe.to_str().unwrap();
+    for arguments in [
+        ["core", pipe, "--symbols", "/dev/null"],
+        ["core", "dump", "--symbols", pipe],
+    ] {
+        fs::write(place.path("dump"), elf(4, 62, 0)).unwrap();
+        place
+            .run(&arguments)
+            .assert_is_error("pipe.swk", "not a regular file");
+    }
+    // What is written in the folder of another user: it may be he who reads.
+    let run = place.run(&["record", "-a", "-o", pipe]);
+    run.assert_is_error("nobody reads", "-o FILE");
+}
