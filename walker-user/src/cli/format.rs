@@ -11,7 +11,11 @@ use clap::ValueEnum;
 
 use super::output_file::Readers;
 use crate::{
-    output::{firefox, folded, html, json, perf_script, pprof, speedscope, svg, text},
+    output::{
+        firefox, folded, html, json,
+        limit::{Limited, most_bytes},
+        perf_script, pprof, speedscope, svg, text,
+    },
     profile::timeline::Timeline,
 };
 
@@ -91,6 +95,7 @@ impl Format {
         out: &mut impl Write,
     ) -> io::Result<()> {
         let profile = &timeline.profile;
+        let out = &mut Limited::new(out, most_bytes(timeline.points.len()));
         match self {
             Self::Folded => folded::write(profile, &folded::Options { markers }, out),
             Self::Svg => {

@@ -9,7 +9,10 @@
 
 use std::io::{self, Write};
 
-use super::printable;
+use super::{
+    limit::{most_bytes, too_long},
+    printable,
+};
 use crate::profile::{FrameClass, Label, Profile, Unit};
 
 /// How to write folded stacks.
@@ -31,14 +34,20 @@ impl Default for Options {
 ///
 /// If `out` cannot be written to.
 pub fn write(profile: &Profile, options: &Options, out: &mut impl Write) -> io::Result<()> {
-    for (stack, count) in lines(profile, options) {
+    for (stack, count) in lines(profile, options)? {
         writeln!(out, "{stack} {count}")?;
     }
     Ok(())
 }
 
 /// The stacks in alphabetical order, each once, with their counts.
-pub(super) fn lines(profile: &Profile, options: &Options) -> Vec<(String, u64)> {
+///
+/// # Errors
+///
+/// If they are [too long](super::limit) together.
+pub(super) fn lines(profile: &Profile, options: &Options) -> io::Result<Vec<(String, u64)>> {
+    let most = most_bytes(profile.stacks().len());
+    let mut bytes = 0;
     let mut lines: Vec<(String, u64)> = Vec::with_capacity(profile.stacks().len());
     for stack in profile.stacks().iter().filter(|stack| stack.samples > 0) {
         let mut line = String::new();
@@ -47,6 +56,10 @@ pub(super) fn lines(profile: &Profile, options: &Options) -> Vec<(String, u64)> 
                 line.push(';');
             }
             push_frame(&mut line, profile, label);
+        }
+        bytes += line.len() as u64;
+        if bytes > most {
+            return Err(too_long(most));
         }
         lines.push((line, stack.weight));
     }
@@ -63,7 +76,7 @@ pub(super) fn lines(profile: &Profile, options: &Options) -> Vec<(String, u64)> 
             *count = count.div_ceil(1000);
         }
     }
-    lines
+    Ok(lines)
 }
 
 fn push_frame(line: &mut String, profile: &Profile, label: Label) {

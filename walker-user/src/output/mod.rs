@@ -16,6 +16,7 @@ mod heading;
 pub mod html;
 pub mod json;
 pub(crate) mod json_text;
+pub(crate) mod limit;
 mod palette;
 pub mod perf_script;
 pub mod pprof;

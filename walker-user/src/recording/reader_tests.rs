@@ -577,3 +577,26 @@ fn evidence_out_of_order_is_told_and_numbers_may_be_absurd() {
     assert_eq!(open.record(&recording, 5).unwrap(), None);
     assert!(open.record(&recording, u64::MAX).unwrap().is_some());
 }
+
+#[test]
+fn a_small_file_does_not_fill_the_memory() {
+    let trunk: Vec<RawFrame> = (0..3000).map(|n| kernel(0x1000 + n * 16)).collect();
+    let stacks = (0..1000).map(|leaf| {
+        let mut frames = trunk.clone();
+        frames.push(kernel(0x10_0000 + leaf * 16));
+        (process(1), frames)
+    });
+    let bytes = write(&[stacks.collect()]);
+    assert!(bytes.len() < 200_000, "{}", bytes.len());
+    let profile = load(&bytes).unwrap().timeline().profile;
+    let frames: usize = { profile.stacks().iter() }
+        .map(|stack| stack.frames.len())
+        .sum();
+    assert!(frames < 2_500_000, "{frames} of 3 million");
+    let last = profile.stacks().last().unwrap();
+    let shown = profile.frame(last.frames[0]);
+    assert_eq!(
+        shown.name.map(|name| profile.text(name)),
+        Some("[one of too many stacks]")
+    );
+}

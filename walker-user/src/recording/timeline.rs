@@ -32,8 +32,11 @@ const DAMAGED_STACK: &str = "[damaged stack]";
 /// What takes the place of stacks when there are [too many](MAX_FRAMES).
 const TOO_MANY: &str = "[one of too many stacks]";
 /// Most frames of all distinct stacks together: a file of a few kilobytes can describe a tree whose
-/// stacks fill any memory.
+/// stacks fill any memory. So many of few, so many for each frame of the tree and each sample, and so
+/// many of all.
 const MAX_FRAMES: usize = 1 << 26;
+const MAX_FRAMES_OF_FEW: usize = 1 << 20;
+const MAX_FRAMES_FOR_EACH: usize = 256;
 
 impl Recording {
     /// Every distinct address of the samples.
@@ -66,6 +69,9 @@ impl Recording {
             stacks: FxHashMap::default(),
             frames: Vec::new(),
             named: 0,
+            most: MAX_FRAMES_OF_FEW
+                .saturating_add((self.nodes.len() + self.rows.len()) * MAX_FRAMES_FOR_EACH)
+                .min(MAX_FRAMES),
         };
         let points = (1..)
             .zip(&self.rows)
@@ -101,6 +107,8 @@ struct Builder<'a> {
     frames: Vec<RawFrame>,
     /// The frames of all stacks so far.
     named: usize,
+    /// Most frames of all stacks.
+    most: usize,
 }
 
 impl Builder<'_> {
@@ -119,7 +127,7 @@ impl Builder<'_> {
     }
 
     fn push(&mut self, (place, event, stop): Key) {
-        let has_room = self.named < MAX_FRAMES;
+        let has_room = self.named < self.most;
         let place = place.filter(|_| has_room);
         let process = place.and_then(|place| self.recording.stack(place, &mut self.frames));
         let mut frames = match &process {

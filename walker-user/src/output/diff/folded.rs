@@ -15,7 +15,8 @@ use crate::output::folded::{Options, lines};
 ///
 /// If `out` cannot be written to.
 pub fn write(diff: &Diff, options: &Options, out: &mut impl Write) -> io::Result<()> {
-    let [before, after] = [0, 1].map(|side| lines(&diff.profiles[side], options));
+    let lines = |side: usize| lines(&diff.profiles[side], options);
+    let (before, after) = (lines(0)?, lines(1)?);
     // Small counts that are multiplied stay what they are; divided, they would be nothing.
     let scale = diff.scales[0] / diff.scales[1];
     let scales = [scale.max(1.0), scale.recip().max(1.0)];
