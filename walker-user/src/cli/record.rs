@@ -311,6 +311,16 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
         let reasons = reasons.collect::<Vec<_>>().join(", ");
         notes.push(format!("symbols  addresses without a name: {reasons}"));
     }
+    let unused: Vec<(&str, usize)> = names.user.unused_debug_info().collect();
+    if !unused.is_empty() {
+        let files: usize = unused.iter().map(|(_, files)| files).sum();
+        let reasons = { unused.iter() }.map(|(reason, files)| format!("{files} {reason}"));
+        notes.push(format!(
+            "symbols  debug info not usable: {files} file{}: {}",
+            if files == 1 { "" } else { "s" },
+            reasons.collect::<Vec<_>>().join(", ")
+        ));
+    }
     if names.left_out > 0 {
         notes.push(format!(
             "warning  a signal ended the search for names: the addresses of {} files and processes \

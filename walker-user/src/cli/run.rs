@@ -219,7 +219,7 @@ impl Run {
         // While that is allowed; what does not take samples has the usual priority.
         let raised = Raised::new();
         let result = self
-            .to_its_end(&mut signals, started, &mut child, observer)
+            .sample_to_end(&mut signals, started, &mut child, observer)
             .await;
         drop(raised);
         if result.is_err()
@@ -248,7 +248,7 @@ impl Run {
 
     /// Samples, and handles all samples; returns whether the command ended by itself, and how long it
     /// took.
-    async fn to_its_end(
+    async fn sample_to_end(
         &mut self,
         signals: &mut Signals,
         started: Instant,

@@ -13,6 +13,7 @@ pub mod objects;
 mod open;
 pub mod proc_maps;
 pub mod processes;
+pub mod roots;
 mod table;
 mod vdso;
 

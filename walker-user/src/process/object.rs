@@ -10,6 +10,7 @@ use std::{
 use super::{
     Unavailable,
     open::{FileState, Opened},
+    roots::Root,
 };
 use crate::elf::{BuildId, ElfFacts, LoadSegment, Source};
 
@@ -55,6 +56,7 @@ impl Source for Contents {
 #[derive(Debug)]
 pub struct Object {
     pub(super) path: PathBuf,
+    pub(super) root: Option<Arc<Root>>,
     pub(super) facts: Arc<ElfFacts>,
     pub(super) key: Key,
     /// Where it was found.
@@ -69,6 +71,13 @@ pub struct Object {
 }
 
 impl Object {
+    /// The root directory of the first process that mapped it, unless that is this process's own: a
+    /// container's.
+    #[must_use]
+    pub fn root(&self) -> Option<&Root> {
+        self.root.as_deref()
+    }
+
     /// Its path as the first process saw it that mapped it; `[vdso]` for the vDSO.
     #[must_use]
     pub fn path(&self) -> &Path {

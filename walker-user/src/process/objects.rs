@@ -23,6 +23,7 @@ use super::{
     mapped_file::{Backing, MappedFile},
     object::{CodeAddress, Contents, Key, Object, ObjectId},
     open::{self, Opened},
+    roots::Roots,
     vdso,
 };
 use crate::{
@@ -64,6 +65,7 @@ pub struct Objects {
     max_bytes: usize,
     clock: u64,
     unavailable: BTreeMap<Unavailable, u64>,
+    roots: Roots,
 }
 
 impl Default for Objects {
@@ -92,6 +94,7 @@ impl Objects {
             max_bytes,
             clock: 0,
             unavailable: BTreeMap::new(),
+            roots: Roots::default(),
         }
     }
 
@@ -151,7 +154,7 @@ impl Objects {
         let object = match known.and_then(|key| self.by_key.get(&key)) {
             Some(object) => Ok(*object),
             None => open::open(&self.proc, pid, mapping, file)
-                .and_then(|opened| self.intern(file.path_without_mark(), opened)),
+                .and_then(|opened| self.intern(pid, file.path_without_mark(), opened)),
         };
         match object {
             Ok(object) => {
@@ -163,7 +166,7 @@ impl Objects {
         object
     }
 
-    fn intern(&mut self, path: &[u8], opened: Opened) -> Result<ObjectId, Unavailable> {
+    fn intern(&mut self, pid: u32, path: &[u8], opened: Opened) -> Result<ObjectId, Unavailable> {
         let key = Key::of(&opened);
         let Opened {
             file,
@@ -182,6 +185,7 @@ impl Objects {
         }
         let object = Object {
             path: PathBuf::from(OsStr::from_bytes(path)),
+            root: self.roots.of(&self.proc.join(pid.to_string())),
             facts: Arc::new(facts),
             key,
             place,
@@ -230,6 +234,7 @@ impl Objects {
         let facts = ElfFacts::read(&*bytes)?;
         let object = Object {
             path: PathBuf::from("[vdso]"),
+            root: None,
             facts: Arc::new(facts),
             key: Key::Vdso,
             place: PathBuf::new(),

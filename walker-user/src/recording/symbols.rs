@@ -72,6 +72,7 @@ impl<'a> RecordedFiles<'a> {
             true => Ok(Object {
                 file,
                 path: path.to_owned(),
+                root: None,
             }),
             false => Err(name()),
         }

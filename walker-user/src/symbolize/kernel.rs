@@ -11,12 +11,13 @@ use blazesym::symbolize::{
 };
 use rustc_hash::FxHashMap;
 
+use super::demangled::demangled;
 use crate::kernel::kallsyms::Kallsyms;
 
 /// The answer for one address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct KernelSymbol {
-    /// The function.
+    /// The function, demangled.
     pub name: String,
     /// The module; `None` for the kernel image.
     pub module: Option<String>,
@@ -46,7 +47,7 @@ impl KernelSymbols {
         let blazesym = Symbolizer::builder()
             .enable_code_info(false)
             .enable_inlined_fns(false)
-            .enable_demangling(true)
+            .enable_demangling(false)
             .build();
         Self {
             blazesym,
@@ -87,7 +88,7 @@ impl KernelSymbols {
             symbols.insert(
                 *address,
                 KernelSymbol {
-                    name: symbol.name.clone().into_owned(),
+                    name: demangled(&symbol.name),
                     module,
                     offset: symbol.offset as u64,
                     size: size.unwrap_or(0),

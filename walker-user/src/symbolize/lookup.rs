@@ -1,5 +1,6 @@
-//! Names the addresses of one file with blazesym. Runs in the worker process only: blazesym maps
-//! the file and believes what it says of its own sizes.
+//! Names the addresses of one file: functions of its symbol tables with blazesym, stubs of its
+//! procedure linkage table, and what its debug info adds. Runs in the worker process only: blazesym
+//! maps the file and believes what it says of its own sizes.
 //!
 //! Everything that was read is dropped before this returns, so that the memory in use is that of
 //! the largest file, not of all files.
@@ -7,15 +8,21 @@
 use std::{ffi::OsStr, fs::File, os::unix::ffi::OsStrExt as _, path::Path};
 
 use blazesym::symbolize::{
-    self as blaze, CodeInfo, Input, Sym, Symbolized, Symbolizer,
+    self as blaze, Input, Sym, Symbolized, Symbolizer,
     source::{Elf, Source},
 };
+use object::read::ReadCache;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CodeSymbol, Function, Reason, base_name, bounded, debug_file,
+    CodeSymbol, Function, Reason, base_name, bounded,
+    debug_files::DebugFiles,
+    debug_info::{DebugInfo, Found},
+    demangled::demangled,
     elf::{self, Facts},
+    plt,
 };
+use crate::sys::regular_file;
 
 /// Most functions that are shown as inlined into one another.
 const MAX_INLINED: usize = 256;
@@ -25,6 +32,8 @@ const MAX_INLINED: usize = 256;
 pub(super) struct Request {
     /// Where to open the file.
     pub(super) open: String,
+    /// Where to open the root directory of its process, if that has another than the worker.
+    pub(super) root: Option<String>,
     /// Its path as its process saw it.
     pub(super) path: Vec<u8>,
     /// Addresses as linked.
@@ -39,10 +48,14 @@ pub(super) struct Request {
 pub(super) fn symbolize(request: &Request) -> Vec<CodeSymbol> {
     let path = |bytes| Path::new(OsStr::from_bytes(bytes));
     let module = base_name(path(&request.path));
+    let root = request.root.as_ref();
     let mut lookup = Lookup {
         open: Path::new(&request.open),
         path: path(&request.path),
-        debug_dirs: request.debug_dirs.iter().map(|dir| path(dir)).collect(),
+        files: &DebugFiles {
+            root: root.and_then(|root| regular_file::folder(Path::new(root)).ok()),
+            dirs: request.debug_dirs.iter().map(|dir| path(dir)).collect(),
+        },
         max_debug_info: request.max_debug_info,
         module: &module,
         addresses: &request.addresses,
@@ -62,7 +75,7 @@ pub(super) fn symbolize(request: &Request) -> Vec<CodeSymbol> {
 struct Lookup<'a> {
     open: &'a Path,
     path: &'a Path,
-    debug_dirs: Vec<&'a Path>,
+    files: &'a DebugFiles<'a>,
     max_debug_info: u64,
     module: &'a str,
     addresses: &'a [u64],
@@ -79,52 +92,57 @@ impl Lookup<'_> {
             }
         }
         let separate = match facts.debug_info {
-            0 => debug_file::find(&file, self.path, &facts, &self.debug_dirs),
+            0 => self.files.of(&file, self.path, &facts),
             _ => None,
         };
-        let (best, bytes) = match &separate {
-            Some(debug) => (debug.path.as_path(), debug.facts.debug_info),
-            None => (self.open, facts.debug_info),
+        if let Some(debug) = &separate {
+            self.ask(&descriptor(&debug.file), &facts);
+        }
+        self.ask(self.open, &facts);
+        self.name_stubs(&file);
+        let debug = match &separate {
+            Some(debug) => (&debug.file, &*debug.path, &debug.facts),
+            None => (&file, self.path, &facts),
         };
-        let fits = bytes <= self.max_debug_info;
-        if bytes > 0 && fits {
-            self.ask(best, true, &facts);
-            self.qualify(best);
-        }
-        // Without the debug info, should that be malformed; then what a separate file has not.
-        self.ask(best, false, &facts);
-        if separate.is_some() {
-            self.ask(self.open, false, &facts);
-        }
-        if !fits && self.max_debug_info > 0 {
-            let named = self.found.iter_mut().flatten();
-            named.for_each(|symbol| symbol.reason = Some(Reason::DebugInfoTooLarge));
+        if debug.2.debug_info > 0 && self.max_debug_info > 0 {
+            let missing = match DebugInfo::read(debug, self.path, self.files, self.max_debug_info) {
+                Ok(mut info) => {
+                    self.add(&mut info);
+                    info.missing()
+                }
+                Err(reason) => Some(reason),
+            };
+            if let Some(reason) = missing {
+                let named = self.found.iter_mut().flatten();
+                named.for_each(|symbol| symbol.reason = Some(reason));
+            }
         }
         Ok(())
     }
 
-    /// Asks one file for what has no name yet.
-    fn ask(&mut self, path: &Path, debug_info: bool, facts: &Facts) {
+    /// Asks the symbol tables of one file for what has no name yet.
+    fn ask(&mut self, path: &Path, facts: &Facts) {
         let is_missing = |at: &usize| !matches!(self.found[*at], Ok(_) | Err(Reason::NotCode));
         let missing: Vec<usize> = (0..self.found.len()).filter(is_missing).collect();
         if missing.is_empty() {
             return;
         }
         let addresses: Vec<u64> = missing.iter().map(|&at| self.addresses[at]).collect();
-        let symbolizer = self.symbolizer();
+        let symbolizer = Symbolizer::builder()
+            .enable_auto_reload(false)
+            .enable_code_info(false)
+            .enable_inlined_fns(false)
+            .enable_demangling(false)
+            .build();
         let source = Source::Elf(Elf {
-            debug_syms: debug_info,
+            debug_syms: false,
             ..Elf::new(path)
         });
         let answers = symbolizer.symbolize(&source, Input::VirtOffset(&addresses));
         let answers = answers.as_deref().unwrap_or_default();
         for (index, at) in missing.into_iter().enumerate() {
-            let unusable = self.found[at] == Err(Reason::DebugInfoUnusable);
-            match self.judge(answers.get(index), self.addresses[at], debug_info, facts) {
-                Ok(mut symbol) => {
-                    symbol.reason = unusable.then_some(Reason::DebugInfoUnusable);
-                    self.found[at] = Ok(symbol);
-                }
+            match self.judge(answers.get(index), self.addresses[at], facts) {
+                Ok(symbol) => self.found[at] = Ok(symbol),
                 // What was said before is not forgotten because another file has no symbols.
                 Err(Reason::NoSymbols) => {}
                 Err(reason) => self.found[at] = Err(reason),
@@ -132,66 +150,113 @@ impl Lookup<'_> {
         }
     }
 
-    /// Takes the symbol table's name of a function where the debug info knows only a part of it:
-    /// with no more than line tables, rustc leaves the path to a function out.
-    fn qualify(&mut self, path: &Path) {
-        let is_bare = |found: &Result<CodeSymbol, Reason>| {
-            let name = found.as_ref().ok()?.functions.first()?.name.as_str();
-            (!path_of(name).contains("::")).then_some(())
-        };
-        let bare: Vec<usize> = (0..self.found.len())
-            .filter(|&at| is_bare(&self.found[at]).is_some())
-            .collect();
-        let addresses: Vec<u64> = bare.iter().map(|&at| self.addresses[at]).collect();
-        if addresses.is_empty() {
-            return;
-        }
-        let symbolizer = self.symbolizer();
-        let source = Source::Elf(Elf {
-            debug_syms: false,
-            ..Elf::new(path)
-        });
-        let answers = symbolizer.symbolize(&source, Input::VirtOffset(&addresses));
-        for (at, answer) in bare.into_iter().zip(answers.iter().flatten()) {
-            if let (Ok(found), Symbolized::Sym(symbol)) = (&mut self.found[at], answer)
-                && let Some(function) = found.functions.first_mut()
-                && is_longer_form(&symbol.name, &function.name)
-            {
-                function.name = bounded(symbol.name.clone().into_owned());
-            }
-        }
-    }
-
-    fn symbolizer(&self) -> Symbolizer {
-        Symbolizer::builder()
-            .enable_auto_reload(false)
-            .set_debug_dirs(Some(&self.debug_dirs))
-            .build()
-    }
-
     fn judge(
         &self,
         answer: Option<&Symbolized<'_>>,
         address: u64,
-        debug_info: bool,
         facts: &Facts,
     ) -> Result<CodeSymbol, Reason> {
         match answer {
-            // A symbol without a size is taken to reach to the next one, but not from data to code.
+            // A symbol without a size is taken to reach to the next one.
             Some(Symbolized::Sym(symbol))
-                if !symbol.name.is_empty()
-                    && facts.code_at(symbol.addr) == facts.code_at(address) =>
+                if !symbol.name.is_empty() && facts.is_one_part(symbol.addr, address) =>
             {
                 Ok(convert(symbol, self.module))
             }
             Some(Symbolized::Unknown(blaze::Reason::MissingSyms)) => Err(Reason::NoSymbols),
-            Some(Symbolized::Unknown(blaze::Reason::IgnoredError)) | None => match debug_info {
-                true => Err(Reason::DebugInfoUnusable),
-                false => Err(Reason::Malformed),
-            },
+            Some(Symbolized::Unknown(blaze::Reason::IgnoredError)) | None => Err(Reason::Malformed),
             Some(_) => Err(Reason::NotCovered),
         }
     }
+
+    /// Names stubs of the procedure linkage table, which have no symbols.
+    fn name_stubs(&mut self, file: &File) {
+        let is_missing = |found: &Result<_, _>| !matches!(found, Ok(_) | Err(Reason::NotCode));
+        if !self.found.iter().any(is_missing) {
+            return;
+        }
+        let cache = ReadCache::new(file);
+        let Ok(elf) = object::File::parse(&cache) else {
+            return;
+        };
+        let stubs = plt::stubs(&elf);
+        for (found, address) in self.found.iter_mut().zip(self.addresses) {
+            if is_missing(found)
+                && let Some(stub) = plt::stub_at(&stubs, *address)
+            {
+                *found = Ok(CodeSymbol {
+                    functions: vec![Function::named(&*stub.name)],
+                    module: self.module.to_owned(),
+                    named: true,
+                    offset: address - stub.address,
+                    size: stub.size,
+                    reason: None,
+                });
+            }
+        }
+    }
+
+    /// Adds what the debug info says.
+    fn add(&mut self, info: &mut DebugInfo<'_>) {
+        for (found, address) in self.found.iter_mut().zip(self.addresses) {
+            if *found == Err(Reason::NotCode) {
+                continue;
+            }
+            match (info.functions(*address, MAX_INLINED), &mut *found) {
+                (Ok(functions), _) if functions.is_empty() => {}
+                (Ok(functions), Ok(symbol)) => {
+                    let name = symbol.functions.swap_remove(0).name;
+                    symbol.functions = joined(functions, name);
+                }
+                (Ok(functions), Err(_)) if functions[0].name.is_some() => {
+                    *found = Ok(CodeSymbol {
+                        functions: joined(functions, String::new()),
+                        module: self.module.to_owned(),
+                        named: true,
+                        offset: 0,
+                        size: 0,
+                        reason: None,
+                    });
+                }
+                (Ok(_), Err(_)) => {}
+                (Err(reason), Ok(symbol)) => symbol.reason = Some(reason),
+                (Err(reason), Err(before)) => *before = reason,
+            }
+        }
+    }
+}
+
+/// The path of an open file.
+fn descriptor(file: &File) -> std::path::PathBuf {
+    use std::os::fd::AsRawFd as _;
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// The functions as they are shown. The outermost is called as the debug info has it, unless that
+/// knows only a part of what the symbol table says: with no more than line tables, rustc leaves the
+/// path to a function out.
+fn joined(functions: Vec<Found>, symbol: String) -> Vec<Function> {
+    let functions = functions.into_iter().enumerate();
+    functions
+        .map(|(depth, found)| {
+            let name = found.name.map(|name| demangled(&name));
+            let name = match name {
+                Some(name) if depth > 0 || symbol.is_empty() => name,
+                Some(name) if !path_of(&name).contains("::") && is_longer_form(&symbol, &name) => {
+                    symbol.clone()
+                }
+                Some(name) => name,
+                None if depth == 0 => symbol.clone(),
+                None => "[unknown]".to_owned(),
+            };
+            Function {
+                inlined: depth > 0,
+                file: found.file.map(bounded),
+                line: found.line,
+                ..Function::named(name)
+            }
+        })
+        .collect()
 }
 
 /// A name without its generic arguments.
@@ -206,35 +271,14 @@ fn is_longer_form(long: &str, short: &str) -> bool {
 }
 
 fn convert(symbol: &Sym<'_>, module: &str) -> CodeSymbol {
-    let outer = Function {
-        file: symbol.code_info.as_deref().map(file),
-        line: symbol.code_info.as_deref().and_then(|info| info.line),
-        ..Function::named(&*symbol.name)
-    };
-    let inlined = symbol.inlined.iter().take(MAX_INLINED).map(|inlined| {
-        let name = match &*inlined.name {
-            "" => "[unknown]",
-            name => name,
-        };
-        Function {
-            inlined: true,
-            file: inlined.code_info.as_ref().map(file),
-            line: inlined.code_info.as_ref().and_then(|info| info.line),
-            ..Function::named(name)
-        }
-    });
     CodeSymbol {
-        functions: std::iter::once(outer).chain(inlined).collect(),
+        functions: vec![Function::named(demangled(&symbol.name))],
         module: module.to_owned(),
         named: true,
         offset: symbol.offset as u64,
         size: symbol.size.map_or(0, |size| size as u64),
         reason: None,
     }
-}
-
-fn file(info: &CodeInfo<'_>) -> String {
-    bounded(info.to_path().to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -11,12 +11,15 @@
 
 mod allowance;
 pub mod cache;
-mod debug_file;
+mod debug_files;
+mod debug_info;
+mod demangled;
 mod elf;
 pub mod kernel;
 mod lookup;
 pub mod object;
 pub mod perf_map;
+mod plt;
 pub mod service;
 mod user;
 pub mod worker;
@@ -112,6 +115,10 @@ pub enum Reason {
     DebugInfoTooLarge,
     /// There may be a symbol, but the debug info could not be read.
     DebugInfoUnusable,
+    /// There is a symbol, but the file that has debug info of several is not there.
+    NoSharedDebugInfo,
+    /// There is a symbol, but not the file that has the debug info of a part of the program.
+    NoSplitDebugInfo,
     /// The process that reads symbols died of the file.
     Crashed,
     /// It took longer than it may.
@@ -127,6 +134,17 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether it says something of debug info, and not of symbols.
+    const fn is_of_debug_info(self) -> bool {
+        matches!(
+            self,
+            Self::DebugInfoTooLarge
+                | Self::DebugInfoUnusable
+                | Self::NoSharedDebugInfo
+                | Self::NoSplitDebugInfo
+        )
+    }
+
     /// The reason in a few words.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -140,6 +158,8 @@ impl Reason {
             Self::Malformed => "the symbols of its file are malformed",
             Self::DebugInfoTooLarge => "the debug info of its file is too large",
             Self::DebugInfoUnusable => "the debug info of its file cannot be read",
+            Self::NoSharedDebugInfo => "the file that `dwz` moved its debug info to is not there",
+            Self::NoSplitDebugInfo => "its split debug info (.dwo or .dwp) is not there",
             Self::Crashed => "reading the symbols of its file failed",
             Self::TooSlow => "reading the symbols of its file took too long",
             Self::NotStarted => "the process that reads symbols could not be started",

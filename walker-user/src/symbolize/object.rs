@@ -7,6 +7,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::PathBuf,
+    sync::Arc,
 };
 
 use super::base_name;
@@ -18,6 +19,8 @@ pub struct Object {
     pub file: File,
     /// Its path as the process saw it: shown, and searched for separate debug files beside it.
     pub path: PathBuf,
+    /// The root directory of its process, opened with `O_PATH`, unless that is this process's own.
+    pub root: Option<Arc<File>>,
 }
 
 impl Object {

@@ -207,6 +207,10 @@ impl Asker {
         };
         let request = Request {
             open: format!("/proc/{}/fd/{}", self.own, object.file.as_raw_fd()),
+            root: object
+                .root
+                .as_ref()
+                .map(|root| format!("/proc/{}/fd/{}", self.own, root.as_raw_fd())),
             path: bytes(&object.path),
             addresses: addresses.to_vec(),
             max_debug_info,

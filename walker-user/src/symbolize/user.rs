@@ -2,7 +2,7 @@
 //! map, and a count of what has no name.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     sync::Arc,
 };
@@ -16,6 +16,8 @@ use super::{
 
 /// Most symbols that are remembered, about 300 bytes each.
 const CACHED: usize = 200_000;
+/// Most files that are counted for a reason.
+const MAX_COUNTED: usize = 10_000;
 /// What JIT code is shown as a module.
 const JIT: &str = "[jit]";
 
@@ -25,7 +27,7 @@ pub struct UserSymbols {
     service: Service,
     cache: Cache<(FileKey, u64), Arc<CodeSymbol>>,
     unnamed: BTreeMap<&'static str, u64>,
-    partial: BTreeMap<&'static str, u64>,
+    partial: BTreeMap<&'static str, HashSet<FileKey>>,
 }
 
 impl UserSymbols {
@@ -72,7 +74,7 @@ impl UserSymbols {
             for (address, symbol) in &fresh {
                 self.cache.insert((key, *address), Arc::clone(symbol));
             }
-            known.extend(self.answer(fresh));
+            known.extend(self.answer_of(key, fresh));
         }
         known
     }
@@ -133,21 +135,36 @@ impl UserSymbols {
         &self.unnamed
     }
 
-    /// How many distinct addresses have a name but no source line, though their file has debug
-    /// info, by reason.
-    #[must_use]
-    pub const fn partial(&self) -> &BTreeMap<&'static str, u64> {
-        &self.partial
+    /// How many files have debug info that was not used, or not all of it, by reason.
+    pub fn unused_debug_info(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        { self.partial.iter() }.map(|(reason, files)| (*reason, files.len()))
+    }
+
+    /// Counts what the answers of a file lack.
+    fn answer_of(
+        &mut self,
+        file: FileKey,
+        symbols: Vec<(u64, Arc<CodeSymbol>)>,
+    ) -> HashMap<u64, Arc<CodeSymbol>> {
+        for (_, symbol) in &symbols {
+            if let Some(reason) = symbol.reason
+                && (symbol.named || reason.is_of_debug_info())
+            {
+                let files = self.partial.entry(reason.name()).or_default();
+                if files.len() < MAX_COUNTED {
+                    files.insert(file);
+                }
+            }
+        }
+        self.answer(symbols)
     }
 
     fn answer(&mut self, symbols: Vec<(u64, Arc<CodeSymbol>)>) -> HashMap<u64, Arc<CodeSymbol>> {
         for (_, symbol) in &symbols {
-            if let Some(reason) = symbol.reason {
-                let counts = match symbol.named {
-                    true => &mut self.partial,
-                    false => &mut self.unnamed,
-                };
-                *counts.entry(reason.name()).or_default() += 1;
+            if let Some(reason) = symbol.reason
+                && !symbol.named
+            {
+                *self.unnamed.entry(reason.name()).or_default() += 1;
             }
         }
         symbols.into_iter().collect()

@@ -39,6 +39,7 @@ fn what_is_known_is_not_asked_again() {
     let object = Arc::new(Object {
         file: File::open("/proc/self/exe").unwrap(),
         path: "/usr/bin/tool".into(),
+        root: None,
     });
     let first = symbols.object(&object, &[0x10, 0x20]);
     let second = symbols.object(&object, &[0x20, 0x30]);

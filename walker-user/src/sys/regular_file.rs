@@ -1,9 +1,13 @@
 //! Opening a file at a path that an unprivileged user controls.
 
 use std::{
+    ffi::CString,
     fs::{File, OpenOptions},
     io,
-    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _},
+        unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+    },
     path::Path,
 };
 
@@ -13,6 +17,45 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("not a regular file")]
 pub struct NotRegular;
+
+/// Names a folder, for [`open_in`].
+///
+/// # Errors
+/// As `open(2)`.
+pub fn folder(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(path)
+}
+
+/// As [`open`], in a file system whose root is this folder: no link and no `..` leads out of it.
+///
+/// # Errors
+/// As [`open`] and `openat2(2)`, which Linux has since 5.6.
+pub fn open_in(root: &File, path: &Path) -> io::Result<File> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a `struct open_how` of zeros asks for nothing.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    // SAFETY: the kernel reads a path that ends with a zero byte and a structure of this size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    };
+    let descriptor = i32::try_from(result).unwrap_or(-1);
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was just opened, and nobody else has it.
+    open_named(&unsafe { File::from_raw_fd(descriptor) })
+}
 
 /// Opens a regular file for reading. Anything else is refused before it is opened, as opening a
 /// FIFO waits for its other end and opening a device can do anything. Symbolic links are followed:
@@ -29,6 +72,10 @@ pub fn open(path: &Path) -> io::Result<File> {
         .read(true)
         .custom_flags(libc::O_PATH)
         .open(path)?;
+    open_named(&named)
+}
+
+fn open_named(named: &File) -> io::Result<File> {
     if !named.metadata()?.is_file() {
         return Err(io::Error::other(NotRegular));
     }
@@ -67,6 +114,29 @@ mod tests {
         );
         for path in [&*fifo, folder.path(), Path::new("/dev/null")] {
             assert!(is_not_regular(&open(path).unwrap_err()), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_leads_out_of_another_root() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(root.path().join(name), text).unwrap();
+        write("inside", "inside");
+        for (link, target) in [
+            ("absolute", "/inside"),
+            ("up", "../../../../../inside"),
+            ("out", "/etc/passwd"),
+            ("magic", "/proc/self/exe"),
+        ] {
+            std::os::unix::fs::symlink(target, root.path().join(link)).unwrap();
+        }
+        let folder = folder(root.path()).unwrap();
+        let text = |name: &str| io::read_to_string(open_in(&folder, Path::new(name))?);
+        for name in ["/inside", "inside", "/absolute", "/up", "/../inside"] {
+            assert_eq!(text(name).unwrap(), "inside", "{name}");
+        }
+        for name in ["/out", "/magic", "/etc/passwd"] {
+            text(name).unwrap_err();
         }
     }
 

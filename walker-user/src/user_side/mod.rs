@@ -346,7 +346,13 @@ impl UserSide {
 
 impl UserFiles for UserSide {
     fn object(&mut self, id: ObjectId) -> Result<Arc<symbolize::Object>, String> {
-        let path = self.objects.get(id).path().to_owned();
+        let object = self.objects.get(id);
+        let root = object.root();
+        let path = root.map_or_else(
+            || object.path().to_owned(),
+            |root| root.inside(object.path()),
+        );
+        let root = root.map(|root| Arc::clone(&root.folder));
         let file = self
             .objects
             .contents(id)
@@ -356,7 +362,7 @@ impl UserFiles for UserSide {
                 Contents::Memory(bytes) => in_a_file(bytes).ok(),
             });
         match file {
-            Some(file) => Ok(Arc::new(symbolize::Object { file, path })),
+            Some(file) => Ok(Arc::new(symbolize::Object { file, path, root })),
             None => Err(symbolize::base_name(&path)),
         }
     }

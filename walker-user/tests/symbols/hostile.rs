@@ -240,6 +240,7 @@ fn what_is_no_elf_file_has_a_reason() {
     let pipe = Arc::new(Object {
         file: opened.unwrap(),
         path: pipe,
+        root: None,
     });
     let answers = service.ask(&pipe, vec![0x1000]).wait();
     assert_eq!(answers[0].reason, Some(Reason::NotAFile));

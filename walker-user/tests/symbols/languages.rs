@@ -9,6 +9,30 @@ use crate::{
 };
 
 #[test]
+fn c() {
+    let folder = Folder::new();
+    // As C++'s demanglers know them these are types.
+    let names = ["f", "i", "d", "v", "x", "w", "St", "PKc"];
+    let functions = names.map(|name| format!("int {name}(int n) {{ return n; }}\n"));
+    let source = folder.write(
+        "a.c",
+        &(functions.concat() + "int main(void) { return 0; }\n"),
+    );
+    let program = folder.path("a");
+    for debug in ["-g", "-g0"] {
+        run(
+            "gcc",
+            &[Path::new(debug), Path::new("-o"), &program, &source],
+        );
+        for name in names {
+            let (start, _) = function(&program, |symbol| symbol == name);
+            let answer = &ask(config(), &program, &[start])[0];
+            assert_eq!(answer.functions[0].name, name);
+        }
+    }
+}
+
+#[test]
 fn cpp() {
     let folder = Folder::new();
     let source = folder.write(

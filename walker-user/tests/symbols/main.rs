@@ -1,5 +1,5 @@
 //! Symbols of real files, made by the compilers and tools of this machine, read by the real worker
-//! process. Needs gcc, g++, rustc, objcopy, strip, nm and xz, and no privilege.
+//! process. Needs gcc (also for 32 bits), g++, lld, rustc, binutils, dwz and xz, and no privilege.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,7 +10,9 @@ mod build;
 mod debug_info;
 mod hostile;
 mod languages;
+mod parts;
 mod shown;
+mod stubs;
 
 use std::{fs::File, path::Path, sync::Arc};
 
@@ -32,6 +34,7 @@ fn object(path: &Path) -> Arc<Object> {
     Arc::new(Object {
         file: File::open(path).unwrap(),
         path: path.to_owned(),
+        root: None,
     })
 }
 
