@@ -10,7 +10,10 @@ use anyhow::{Context as _, bail};
 use blazesym::inspect::{Inspector, source};
 
 use super::event::WatchPlace;
-use crate::{btf::Btf, elf::ElfFacts, kernel::kallsyms::Kallsyms, process::proc_maps::MapsLine};
+use crate::{
+    btf::Btf, elf::ElfFacts, kernel::kallsyms::Kallsyms, process::proc_maps::MapsLine,
+    sys::threads::living_thread,
+};
 
 /// A place that was found.
 pub(super) enum WatchedPlace {
@@ -105,7 +108,9 @@ fn in_process(symbol: &str, binary: &Path, pids: &[u32]) -> anyhow::Result<u64> 
     let file = File::open(binary)?;
     let metadata = file.metadata()?;
     let facts = ElfFacts::read(&file)?;
-    let maps = fs::read(format!("/proc/{pid}/maps"))
+    // A main thread that has ended has no mappings while others go on.
+    let task = living_thread(Path::new("/proc"), *pid).unwrap_or(*pid);
+    let maps = fs::read(format!("/proc/{task}/maps"))
         .with_context(|| format!("cannot read what process {pid} has mapped"))?;
     // The device of a mapping differs from that of `stat` on some file systems.
     let lines = maps.split(|byte| *byte == b'\n');

@@ -17,8 +17,8 @@ use thiserror::Error;
 use walker_common::{
     maps::{
         Counters, CpuFacts, CpuStacks, ENTRY_SLOTS, EventConfig, FILTER_NONE, FILTER_TARGETS,
-        LEVELS, NO_FIELD, READ_CHUNK, SWITCH_PREEMPTED, SWITCH_WAITS, TRACE_SLOTS, WINDOW_SHIFT,
-        names,
+        LEVELS, NO_FIELD, READ_CHUNK, SWITCH_PREEMPTED, SWITCH_WAITS, TARGET_PROCESS, TRACE_SLOTS,
+        WINDOW_SHIFT, names,
     },
     wire::MAX_USER_BYTES,
 };
@@ -544,6 +544,26 @@ impl Object {
         let map: BpfHashMap<_, u32, u32> =
             BpfHashMap::try_from(map).map_err(|error| map_error(name, error))?;
         Ok(map.keys().next().is_some())
+    }
+
+    /// The processes that are targets with all their threads, and the threads that are targets
+    /// alone. Some may have ended already.
+    ///
+    /// # Errors
+    /// If the maps cannot be read.
+    pub fn targets(&self) -> Result<(Vec<u32>, Vec<u32>), ObjectError> {
+        let of = |name| {
+            let map = self.ebpf.map(name).ok_or(ObjectError::Missing(name))?;
+            BpfHashMap::<_, u32, u32>::try_from(map).map_err(|error| map_error(name, error))
+        };
+        let whole = of(names::MAP_TARGETS)?;
+        let whole = whole.iter().filter_map(Result::ok);
+        let whole = whole.filter(|(_, state)| *state == TARGET_PROCESS);
+        let threads = of(names::MAP_THREADS)?;
+        Ok((
+            whole.map(|(pid, _)| pid).collect(),
+            threads.keys().filter_map(Result::ok).collect(),
+        ))
     }
 
     /// The counters of an event, summed over all CPUs.

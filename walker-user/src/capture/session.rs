@@ -1,6 +1,10 @@
 //! A capture from its set-up to its last record.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use aya::maps::{MapData, RingBuf};
@@ -20,12 +24,19 @@ use crate::{
         bpf_text::BpfSymbol, image::KernelImage, kallsyms::Kallsyms, offsets::Offsets,
         running::RunningKernel,
     },
-    sys::ring::watch,
+    sys::{
+        ring::watch,
+        threads::{has_ended, living_thread, state_and_start},
+    },
     unwind::{Frame, StopReason},
 };
 
 /// How long records may wait in the ring buffer before the reader comes by on its own.
 const VISIT_EVERY: Duration = Duration::from_millis(50);
+/// The same while programs are being started.
+const VISIT_SOON: Duration = Duration::from_millis(3);
+/// How long after the start of a program more are expected.
+const HURRY_FOR: Duration = Duration::from_millis(500);
 /// Records handled between two looks at signals and timers.
 const BATCH: usize = 4096;
 /// Ring buffer bytes for each CPU, and the least and most in all.
@@ -236,6 +247,7 @@ pub struct Session {
     cpus: Vec<u32>,
     targets: Option<Vec<u32>>,
     malformed: u64,
+    hurry_until: Option<Instant>,
 }
 
 impl fmt::Debug for Session {
@@ -286,6 +298,7 @@ impl Session {
             cpus,
             targets,
             malformed: 0,
+            hurry_until: None,
         })
     }
 
@@ -313,9 +326,30 @@ impl Session {
         self.targets.clone()
     }
 
+    /// Whether a target still runs, or something that a target started.
+    ///
+    /// # Errors
+    /// If the targets cannot be read.
+    pub fn has_living_target(&self) -> anyhow::Result<bool> {
+        let proc = Path::new("/proc");
+        let (processes, threads) = self.object.targets()?;
+        let lives =
+            |tid: u32| state_and_start(proc, tid, tid).is_some_and(|(state, _)| !has_ended(state));
+        Ok(threads.into_iter().any(lives)
+            || processes
+                .into_iter()
+                .any(|pid| living_thread(proc, pid).is_some()))
+    }
+
     /// The BPF programs and trampolines that the kernel lists.
     pub fn bpf_text(&mut self) -> Vec<BpfSymbol> {
         bpf_text(&mut self.object, &self.kernel)
+    }
+
+    /// Programs have just been started: for a while records are handled soon after they come, so
+    /// that the files of those that live for a few milliseconds are opened while they are there.
+    pub fn hurry(&mut self) {
+        self.hurry_until = Some(Instant::now() + HURRY_FOR);
     }
 
     /// Starts sampling.
@@ -323,6 +357,7 @@ impl Session {
     /// # Errors
     /// If an event cannot be enabled.
     pub fn start(&mut self) -> anyhow::Result<()> {
+        self.hurry();
         self.events.start(&mut self.object)
     }
 
@@ -369,8 +404,9 @@ impl Session {
     /// Waits until it is time to drain: records wait and are many, or a while has passed.
     pub async fn ready(&mut self) {
         // Both outcomes lead to the same thing; a wake-up is only a hint to come early.
-        if let Ok(Ok(mut guard)) = tokio::time::timeout(VISIT_EVERY, self.ring.readable_mut()).await
-        {
+        let hurries = self.hurry_until.is_some_and(|until| Instant::now() < until);
+        let patience = if hurries { VISIT_SOON } else { VISIT_EVERY };
+        if let Ok(Ok(mut guard)) = tokio::time::timeout(patience, self.ring.readable_mut()).await {
             guard.clear_ready();
         }
     }

@@ -36,6 +36,7 @@ pub struct SideBandQueue {
     /// How many were put in: equal times keep the order they came in.
     arrived: u64,
     given_until_ns: u64,
+    exec_came: bool,
     counters: SideBandCounters,
 }
 
@@ -65,6 +66,7 @@ impl SideBandQueue {
             max_bytes,
             arrived: 0,
             given_until_ns: 0,
+            exec_came: false,
             counters: SideBandCounters::default(),
         }
     }
@@ -82,6 +84,7 @@ impl SideBandQueue {
         if let Event::Lost { count } = record.event {
             self.counters.lost = self.counters.lost.saturating_add(count);
         }
+        self.exec_came |= matches!(record.event, Event::Comm { exec: true, .. });
         if record.time_ns < self.given_until_ns {
             self.counters.late += 1;
         }
@@ -123,6 +126,11 @@ impl SideBandQueue {
             tid: 0,
             event: Event::Lost { count },
         });
+    }
+
+    /// Whether a process has executed a program since this was last asked.
+    pub fn take_exec_came(&mut self) -> bool {
+        std::mem::take(&mut self.exec_came)
     }
 
     /// Takes the earliest record, if it is of `time_ns` or before.

@@ -41,6 +41,26 @@ fn records_wait_for_their_time() {
 }
 
 #[test]
+fn the_start_of_a_program_is_told_once_and_at_once() {
+    let comm = |exec| SideBand {
+        event: Event::Comm {
+            pid: 1,
+            tid: 1,
+            exec,
+            name: b"program".to_vec(),
+        },
+        ..exit(10, 1)
+    };
+    let mut queue = SideBandQueue::new();
+    queue.push_parsed(exit(10, 1));
+    queue.push_parsed(comm(false));
+    assert!(!queue.take_exec_came());
+    queue.push_parsed(comm(true));
+    assert!(queue.take_exec_came());
+    assert!(!queue.take_exec_came());
+}
+
+#[test]
 fn losses_are_counted_and_given_out_in_their_place() {
     let mut queue = SideBandQueue::new();
     queue.push_loss(20, 5);

@@ -103,6 +103,11 @@ impl SideBandReader {
         std::iter::from_fn(move || self.queue.pop_until(time_ns))
     }
 
+    /// Whether a process has executed a program since this was last asked.
+    pub fn take_exec_came(&mut self) -> bool {
+        self.queue.take_exec_came()
+    }
+
     /// What came of the records.
     #[must_use]
     pub const fn counters(&self) -> SideBandCounters {

@@ -1,8 +1,13 @@
 //! What is to be sampled: everything, some processes, some threads, or a command.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use thiserror::Error;
+
+use crate::sys::threads::{has_ended, living_thread, state_and_start};
+
+const PROC: &str = "/proc";
+const PROCESS: &str = "process";
 
 /// What to sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub struct RunningTask {
     pub pid: u32,
     /// The thread; for a process its main thread.
     pub tid: u32,
+    /// Whether all threads of the process are meant.
+    whole_process: bool,
     started: u64,
 }
 
@@ -61,7 +68,7 @@ impl RunningTask {
     /// # Errors
     /// If there is none with this ID, or it has ended.
     pub fn process(pid: u32) -> Result<Self, TargetError> {
-        let task = Self::look_up("process", pid)?;
+        let task = Self::look_up(PROCESS, pid)?;
         if task.pid == pid {
             Ok(task)
         } else {
@@ -89,39 +96,33 @@ impl RunningTask {
         let pid = pid
             .and_then(|pid| pid.trim().parse().ok())
             .ok_or(not_found.clone())?;
-        let (state, started) = stat(pid, id).ok_or(not_found)?;
-        if ended(state) {
-            return Err(TargetError::Ended { what, id });
-        }
-        Ok(Self {
+        let proc = Path::new(PROC);
+        let (_, started) = state_and_start(proc, pid, id).ok_or(not_found)?;
+        let whole_process = what == PROCESS && pid == id;
+        let task = Self {
             pid,
             tid: id,
+            whole_process,
             started,
-        })
+        };
+        if task.is_alive() {
+            Ok(task)
+        } else {
+            Err(TargetError::Ended { what, id })
+        }
     }
 
     /// Whether it still runs: neither gone, nor a zombie, nor replaced by another task with its
-    /// ID.
+    /// ID. A process runs as long as any of its threads, though its main thread may have ended.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        stat(self.pid, self.tid)
-            .is_some_and(|(state, started)| !ended(state) && started == self.started)
+        let proc = Path::new(PROC);
+        state_and_start(proc, self.pid, self.tid).is_some_and(|(state, started)| {
+            started == self.started
+                && (!has_ended(state)
+                    || (self.whole_process && living_thread(proc, self.pid).is_some()))
+        })
     }
-}
-
-const fn ended(state: char) -> bool {
-    matches!(state, 'Z' | 'X' | 'x')
-}
-
-/// State and start time of a thread. `proc_pid_stat(5)`, fields 3 and 22; the name before them is
-/// in parentheses and may itself hold anything.
-fn stat(pid: u32, tid: u32) -> Option<(char, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let started = fields.nth(18)?.parse().ok()?;
-    Some((state, started))
 }
 
 impl Target {

@@ -317,8 +317,10 @@ impl Observer for Feed {
     }
 
     fn drained(&mut self, session: &mut Session) -> anyhow::Result<()> {
-        if let Some(user_side) = &mut self.walker.user_side {
-            user_side.after_samples(&mut session.object)?;
+        if let Some(user_side) = &mut self.walker.user_side
+            && user_side.after_samples(&mut session.object)?
+        {
+            session.hurry();
         }
         self.hand_over(session)
     }

@@ -219,8 +219,10 @@ impl Observer for Recorder {
 
     fn drained(&mut self, session: &mut Session) -> anyhow::Result<()> {
         let walker = &mut self.walker;
-        if let Some(user_side) = &mut walker.user_side {
-            user_side.after_samples(&mut session.object)?;
+        if let Some(user_side) = &mut walker.user_side
+            && user_side.after_samples(&mut session.object)?
+        {
+            session.hurry();
         }
         let full = walker.tree.is_nearly_full();
         if full || self.sink.as_ref().is_some_and(Sink::is_due) {

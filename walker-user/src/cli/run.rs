@@ -328,7 +328,11 @@ impl Run {
                     {
                         return Ok(true);
                     }
-                    if !self.target.is_alive() {
+                    if !self.target.is_alive() && !self.session.has_living_target()? {
+                        complain(
+                            "the target has ended, and so has everything it started: the \
+                             sampling ends",
+                        );
                         return Ok(false);
                     }
                     for cpu in absent.look(&online_cpus()?) {

@@ -10,6 +10,9 @@ use super::{
     source::{Source, fill},
 };
 
+/// The size of pages, in which files are mapped.
+const PAGE: u64 = 4096;
+
 /// How a file is linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ElfKind {
@@ -132,6 +135,19 @@ impl ElfFacts {
         [code, data].into_iter().find_map(|kind| {
             let mut loads = self.loads.iter().filter(|load| load.executable == kind);
             loads.find_map(address_in)
+        })
+    }
+
+    /// The link-time address of a page of the file that is mapped: that of a segment begins before it
+    /// where it does not begin with a page.
+    #[must_use]
+    pub fn address_of_page(&self, offset: u64) -> Option<u64> {
+        let into_page = |load: &LoadSegment| load.offset % PAGE;
+        self.file_offset_to_address(offset).or_else(|| {
+            let mut loads = self.loads.iter();
+            let load =
+                loads.find(|load| load.offset.checked_sub(into_page(load)) == Some(offset))?;
+            load.address.checked_sub(into_page(load))
         })
     }
 

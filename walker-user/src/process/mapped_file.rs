@@ -7,7 +7,7 @@ use std::{
 
 use rustc_hash::FxHashSet;
 
-use super::{Unavailable, object::ObjectId};
+use super::{Unavailable, address_space::Mapping, object::ObjectId};
 use crate::{
     capture::side_band::{Inode, Mmap},
     elf::BuildId,
@@ -22,6 +22,9 @@ pub enum Backing {
     Vdso,
     /// Memory without a file, such as that of a JIT compiler.
     Anonymous,
+    /// Memory without a file where the code of a file belongs, part of which this mapping shows: code
+    /// that a program moved there to have it in huge pages, or something else.
+    InPlaceOf(Arc<Mapping>),
     /// Something else that the kernel has a name for, such as `[uprobes]`; at most 64 bytes of it.
     Special(Arc<[u8]>),
     /// A file that there was no room to remember.
@@ -73,6 +76,15 @@ impl MappedFile {
     #[must_use]
     pub fn path_without_mark(&self) -> &[u8] {
         self.path.strip_suffix(b" (deleted)").unwrap_or(&self.path)
+    }
+
+    /// Whether its name says that it is memory or may be: without a name on any disk, or in the
+    /// folder of shared memory.
+    pub(super) fn is_memory(&self) -> bool {
+        self.path.ends_with(b" (deleted)")
+            || [&b"/dev/shm/"[..], b"/dev/zero", b"/memfd:", b"/SYSV"]
+                .iter()
+                .any(|start| self.path.starts_with(start))
     }
 
     /// Bytes of memory it takes, more or less.

@@ -9,7 +9,8 @@ mod at_hand;
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    os::unix::ffi::OsStrExt as _,
+    fs::File,
+    os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -28,7 +29,7 @@ use super::{
 };
 use crate::{
     elf::{self, ElfError, ElfFacts},
-    sys::limits,
+    sys::{limits, threads::living_thread},
     unwind::user::sections::CfiSections,
 };
 
@@ -39,6 +40,10 @@ const MAX_BYTES: usize = 64 << 20;
 const MAX_OPEN: u64 = 2000;
 /// The lowest address that a 32-bit process cannot have.
 const ABOVE_32_BITS: u64 = 1 << 32;
+/// Bytes that are compared of code that may have been moved.
+const COMPARED: usize = 64;
+/// Most mappings for which the outcome is remembered.
+const MAX_MOVED: usize = 65_536;
 
 /// Why an object's unwind sections are not at hand.
 #[derive(Debug, Error)]
@@ -66,6 +71,8 @@ pub struct Objects {
     clock: u64,
     unavailable: BTreeMap<Unavailable, u64>,
     roots: Roots,
+    /// Whether memory of a process, by its start, is code of a file.
+    moved: FxHashMap<(u32, ObjectId, u64), bool>,
 }
 
 impl Default for Objects {
@@ -95,6 +102,7 @@ impl Objects {
             clock: 0,
             unavailable: BTreeMap::new(),
             roots: Roots::default(),
+            moved: FxHashMap::default(),
         }
     }
 
@@ -108,7 +116,23 @@ impl Objects {
         mapping: &Mapping,
         address: u64,
     ) -> Result<CodeAddress, Unavailable> {
-        let located = self.object_of(pid, mapping).and_then(|object| {
+        let located = match &mapping.backing {
+            Backing::InPlaceOf(file) => self.moved(pid, mapping.start, file, address),
+            _ => self.mapped(pid, mapping, address),
+        };
+        if let Err(reason) = located {
+            *self.unavailable.entry(reason).or_default() += 1;
+        }
+        located
+    }
+
+    fn mapped(
+        &mut self,
+        pid: u32,
+        mapping: &Mapping,
+        address: u64,
+    ) -> Result<CodeAddress, Unavailable> {
+        self.object_of(pid, mapping).and_then(|object| {
             let offset = match mapping.backing {
                 // Records and /proc do not agree on the vDSO's offset, which is none.
                 Backing::Vdso => address.wrapping_sub(mapping.start),
@@ -117,16 +141,60 @@ impl Objects {
             let address = self.get(object).facts.file_offset_to_address(offset);
             let address = address.ok_or(Unavailable::NotLoaded)?;
             Ok(CodeAddress { object, address })
-        });
-        if let Err(reason) = located {
-            *self.unavailable.entry(reason).or_default() += 1;
-        }
-        located
+        })
+    }
+
+    /// The place in a file of code that its process moved to memory: where the file's own mapping
+    /// has it, if the bytes are the same.
+    fn moved(
+        &mut self,
+        pid: u32,
+        start: u64,
+        file: &Mapping,
+        address: u64,
+    ) -> Result<CodeAddress, Unavailable> {
+        let object = { self.object_of(pid, file) }.map_err(|_| Unavailable::Anonymous)?;
+        let base = self.get(object).facts.address_of_page(file.file_offset);
+        let base = base.ok_or(Unavailable::Anonymous)?;
+        let place = CodeAddress {
+            object,
+            address: base.wrapping_add(address.wrapping_sub(file.start)),
+        };
+        let key = (pid, object, start);
+        let is_same = match self.moved.get(&key) {
+            Some(is_same) => *is_same,
+            None => {
+                let is_same = self.is_same_code(pid, place, address);
+                if self.moved.len() >= MAX_MOVED {
+                    self.moved.clear();
+                }
+                self.moved.insert(key, is_same);
+                is_same
+            }
+        };
+        is_same.then_some(place).ok_or(Unavailable::Anonymous)
+    }
+
+    /// Whether a process has the same bytes at an address as a file has at the place.
+    fn is_same_code(&mut self, pid: u32, place: CodeAddress, address: u64) -> bool {
+        let (mut ours, mut theirs) = ([0; COMPARED], [0; COMPARED]);
+        let Ok(contents) = self.contents(place.object) else {
+            return false;
+        };
+        let facts = &self.get(place.object).facts;
+        let Ok(length) = facts.read_code(&*contents, place.address, &mut ours) else {
+            return false;
+        };
+        let task = living_thread(&self.proc, pid).unwrap_or(pid);
+        let memory = File::open(self.proc.join(format!("{task}/mem")));
+        memory.is_ok_and(|memory| memory.read_exact_at(&mut theirs[..length], address).is_ok())
+            && length > 0
+            && ours[..length] == theirs[..length]
     }
 
     fn object_of(&mut self, pid: u32, mapping: &Mapping) -> Result<ObjectId, Unavailable> {
         match &mapping.backing {
-            Backing::Anonymous => Err(Unavailable::Anonymous),
+            Backing::Anonymous | Backing::InPlaceOf(_) => Err(Unavailable::Anonymous),
             Backing::Special(_) => Err(Unavailable::Special),
             Backing::TooMany => Err(Unavailable::TooMany),
             Backing::Vdso => self.vdso_of(mapping),
@@ -154,6 +222,7 @@ impl Objects {
         let object = match known.and_then(|key| self.by_key.get(&key)) {
             Some(object) => Ok(*object),
             None => open::open(&self.proc, pid, mapping, file)
+                .map_err(|reason| memory_or(reason, file))
                 .and_then(|opened| self.intern(pid, file.path_without_mark(), opened)),
         };
         match object {
@@ -296,6 +365,21 @@ impl Objects {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.objects.is_empty()
+    }
+}
+
+/// Why a file is not at hand, or that it is no file but memory: a program that wants memory at two
+/// addresses, as JIT compilers do, has to give it to itself as a file. One that holds an ELF file
+/// is a file wherever it lies.
+fn memory_or(reason: Unavailable, file: &MappedFile) -> Unavailable {
+    let not_elf = reason == Unavailable::from(ElfError::NotElf);
+    let is_zero = file.path_without_mark() == b"/dev/zero";
+    // The device itself, mapped privately, or memory that the kernel names after it.
+    let never_a_file = is_zero && matches!(reason, Unavailable::NotRegular | Unavailable::Gone);
+    if never_a_file || (not_elf && file.is_memory()) {
+        Unavailable::Anonymous
+    } else {
+        reason
     }
 }
 

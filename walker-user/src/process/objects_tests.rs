@@ -221,6 +221,30 @@ fn only_regular_elf_files_are_opened() {
 }
 
 #[test]
+fn memory_that_a_program_gave_itself_as_a_file_is_memory() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let code = folder.path().join("code");
+    fs::write(&code, [0xc3; 4096]).unwrap();
+    let object = folder.path().join("object");
+    fs::copy("/bin/cat", &object).unwrap();
+    let mut objects = Objects::new();
+    let mut mapping = recorded(Path::new("/bin/cat"), None, None);
+    let mut locate = |name: &[u8], inode| {
+        mapping.backing = MappedFiles::default().backing(name, None, inode);
+        objects.locate(NOBODY, &mapping, mapping.start)
+    };
+    let anonymous = Err(Unavailable::Anonymous);
+    assert_eq!(locate(code.as_os_str().as_bytes(), inode(&code)), anonymous);
+    let zero = Path::new("/dev/zero");
+    assert_eq!(locate(b"/dev/zero", inode(zero)), anonymous);
+    // The name that the kernel gives shared memory; no such file is there.
+    assert_eq!(locate(b"/dev/zero (deleted)", None), anonymous);
+    // An ELF file is a file wherever it lies.
+    let found = locate(object.as_os_str().as_bytes(), inode(&object));
+    assert!(!matches!(found, Err(Unavailable::Anonymous)), "{found:?}");
+}
+
+#[test]
 fn a_failure_holds_for_the_process_and_not_for_others() {
     let files = Compiled::new();
     let program = waiting_program(&files, "program", &["-Wl,--build-id"]);

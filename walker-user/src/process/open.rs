@@ -13,7 +13,7 @@ use super::{address_space::Mapping, mapped_file::MappedFile};
 use crate::{
     capture::side_band::Inode,
     elf::{ElfError, ElfFacts},
-    sys::regular_file,
+    sys::{regular_file, threads::living_thread},
 };
 
 /// Why the file behind a mapping is not at hand.
@@ -154,7 +154,9 @@ pub(super) fn open(
     mapping: &Mapping,
     file: &MappedFile,
 ) -> Result<Opened, Unavailable> {
-    let process = proc.join(pid.to_string());
+    // A main thread that has ended has no mappings and no root folder while others go on.
+    let task = living_thread(proc, pid).unwrap_or(pid);
+    let process = proc.join(task.to_string());
     let (start, end) = (mapping.start, mapping.end);
     // The kernel's own link to the file: right in every mount namespace, and without a name too.
     let link = process.join(format!("map_files/{start:x}-{end:x}"));

@@ -1,10 +1,13 @@
 //! The executable mappings that `/proc/PID/maps` lists.
 
-use std::io::{self, BufRead};
+use std::{
+    io::{self, BufRead},
+    sync::Arc,
+};
 
 use super::{
     address_space::{AddressSpace, Mapping},
-    mapped_file::MappedFiles,
+    mapped_file::{Backing, MappedFiles},
 };
 use crate::capture::side_band::Inode;
 
@@ -48,6 +51,7 @@ pub struct MapsLine<'a> {
 pub fn read(mut maps: impl BufRead, files: &mut MappedFiles) -> io::Result<ProcMaps> {
     let mut read = ProcMaps::default();
     let mut line = Vec::new();
+    let mut beside = Beside::default();
     for count in 0.. {
         let whole = read_line(&mut maps, &mut line)?;
         if line.is_empty() && whole {
@@ -58,20 +62,79 @@ pub fn read(mut maps: impl BufRead, files: &mut MappedFiles) -> io::Result<ProcM
             break;
         }
         match MapsLine::parse(&line).filter(|_| whole) {
-            Some(line) if line.executable => {
-                let mapping = Mapping {
-                    start: line.start,
-                    end: line.end,
-                    file_offset: line.file_offset,
-                    backing: files.backing(&line.path(), None, line.inode),
-                };
-                read.truncated |= !read.space.insert(mapping);
-            }
-            Some(_) => {}
+            Some(line) => beside.add(&line, files, &mut read),
             None => read.malformed += 1,
         }
     }
+    beside.finish(&mut read);
     Ok(read)
+}
+
+/// Finds memory without a file between the parts of one.
+#[derive(Default)]
+struct Beside {
+    /// The mapping of a file that ends where the next begins, or memory does that follows it.
+    file: Option<Mapping>,
+    /// Where that is.
+    end: u64,
+    /// Memory of which nothing is known but that it lies before the next mapping.
+    waiting: Vec<Mapping>,
+}
+
+impl Beside {
+    fn add(&mut self, line: &MapsLine<'_>, files: &mut MappedFiles, read: &mut ProcMaps) {
+        if line.start != self.end {
+            self.file = None;
+            self.finish(read);
+        }
+        self.end = line.end;
+        let is_file = line.raw_path.starts_with(b"/") && line.inode.is_some();
+        if !is_file && !line.executable {
+            self.file = None;
+            return self.finish(read);
+        }
+        let mapping = |backing| Mapping {
+            start: line.start,
+            end: line.end,
+            file_offset: line.file_offset,
+            backing,
+        };
+        let backing = files.backing(&line.path(), None, line.inode);
+        match (&backing, &self.file) {
+            (Backing::Anonymous, None) => self.waiting.push(mapping(backing)),
+            (Backing::Anonymous, Some(file)) => {
+                let backing = Backing::InPlaceOf(Arc::new(file.clone()));
+                read.truncated |= !read.space.insert(mapping(backing));
+            }
+            (Backing::File(_), _) => {
+                let file = mapping(backing);
+                for waiting in self.waiting.drain(..) {
+                    read.truncated |= !read.space.insert(Mapping {
+                        backing: Backing::InPlaceOf(Arc::new(file.clone())),
+                        ..waiting
+                    });
+                }
+                if line.executable {
+                    read.truncated |= !read.space.insert(file.clone());
+                }
+                self.file = Some(file);
+            }
+            _ => {
+                self.file = None;
+                self.finish(read);
+                if line.executable {
+                    read.truncated |= !read.space.insert(mapping(backing));
+                }
+            }
+        }
+    }
+
+    /// What waits lies beside no file.
+    fn finish(&mut self, read: &mut ProcMaps) {
+        for mapping in self.waiting.drain(..) {
+            read.truncated |= !read.space.insert(mapping);
+        }
+    }
 }
 
 /// Reads a line without its end, nothing at the end of the file. False if it was longer than

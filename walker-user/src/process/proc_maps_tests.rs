@@ -73,6 +73,27 @@ fn what_the_kernel_does_not_write_is_counted() {
 }
 
 #[test]
+fn memory_beside_a_part_of_a_file_may_show_its_code() {
+    let maps = "1000-2000 r--p 00000000 08:01 7 /bin/moved\n\
+                2000-4000 r-xp 00000000 00:00 0 \n\
+                4000-5000 r--p 00003000 08:01 7 /bin/moved\n\
+                8000-9000 r-xp 00000000 00:00 0 \n\
+                9000-a000 r--p 00001000 08:01 8 /bin/first\n\
+                b000-c000 r-xp 00000000 00:00 0 \n\
+                d000-e000 r--p 00000000 08:01 9 /bin/apart\n";
+    let space = read_text(maps.as_bytes()).space;
+    let beside = |address| match &space.get(address).unwrap().backing {
+        Backing::InPlaceOf(file) => Some((file.start, file.file_offset)),
+        Backing::Anonymous => None,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(beside(0x2000), Some((0x1000, 0)));
+    assert_eq!(beside(0x8000), Some((0x9000, 0x1000)));
+    assert_eq!(beside(0xb000), None);
+    assert_eq!(space.len(), 3);
+}
+
+#[test]
 fn lines_and_their_lengths_are_bounded() {
     let mut text = b"1000-2000 r-xp 0 8:1 9 /".to_vec();
     text.resize(MAX_LINE + 1, b'a');

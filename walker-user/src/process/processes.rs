@@ -6,13 +6,13 @@ use thiserror::Error;
 
 use super::{
     address_space::{AddressSpace, Mapping},
-    mapped_file::MappedFiles,
-    proc_maps,
+    mapped_file::{Backing, MappedFiles},
+    proc_maps::{self, ProcMaps},
     table::{Process, Table},
 };
 use crate::{
     capture::side_band::{Event, Mmap, SideBand},
-    sys::clock::monotonic_ns,
+    sys::{clock::monotonic_ns, threads::living_thread},
 };
 
 /// The most processes that are remembered.
@@ -225,8 +225,14 @@ impl Processes {
         // Before the reading, so that what happens meanwhile is applied once more, which does no
         // harm, and not left out.
         let now = monotonic_ns();
-        let maps = fs::File::open(self.proc.join(format!("{pid}/maps")))
-            .and_then(|maps| proc_maps::read(io::BufReader::new(maps), &mut self.files));
+        let mut maps = self.read_maps(pid);
+        // That of a main thread that has ended is empty while other threads go on.
+        if maps.as_ref().is_ok_and(|maps| maps.space.is_empty())
+            && let Some(tid) = living_thread(&self.proc, pid)
+            && tid != pid
+        {
+            maps = self.read_maps(tid);
+        }
         let maps = match maps {
             // A process that is about to end has none.
             Ok(maps) if !maps.space.is_empty() => maps,
@@ -248,6 +254,11 @@ impl Processes {
         Ok(())
     }
 
+    fn read_maps(&mut self, task: u32) -> io::Result<ProcMaps> {
+        let maps = fs::File::open(self.proc.join(format!("{task}/maps")))?;
+        proc_maps::read(io::BufReader::new(maps), &mut self.files)
+    }
+
     fn map(&mut self, time: u64, mmap: &Mmap) {
         let known = self.table.get(mmap.pid).and_then(|p| p.known_until_ns);
         if known.is_none_or(|known| time <= known) {
@@ -262,11 +273,15 @@ impl Processes {
                 space.remove(mmap.start, end);
                 return;
             }
+            let backing = match files.backing_of(mmap) {
+                Backing::Anonymous => in_place_of(space, mmap.start, end),
+                backing => backing,
+            };
             *refused_here = !space.insert(Mapping {
                 start: mmap.start,
                 end,
                 file_offset: mmap.file_offset,
-                backing: files.backing_of(mmap),
+                backing,
             });
         });
         self.counters.refused_mappings += u64::from(refused);
@@ -362,6 +377,19 @@ impl Processes {
                 .filter_map(Result::ok)
                 .any(|task| task.file_name() != *main)
         })
+    }
+}
+
+/// What memory without a file shows that was mapped over this range: perhaps the code that was
+/// there before, which a program has moved.
+fn in_place_of(space: &AddressSpace, start: u64, end: u64) -> Backing {
+    match space.get(start) {
+        Some(before) if end <= before.end => match &before.backing {
+            Backing::File(_) => Backing::InPlaceOf(Arc::new(before.clone())),
+            Backing::InPlaceOf(file) => Backing::InPlaceOf(Arc::clone(file)),
+            _ => Backing::Anonymous,
+        },
+        _ => Backing::Anonymous,
     }
 }
 

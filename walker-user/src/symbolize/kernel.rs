@@ -11,7 +11,7 @@ use blazesym::symbolize::{
 };
 use rustc_hash::FxHashMap;
 
-use super::demangled::demangled;
+use super::demangle;
 use crate::kernel::kallsyms::Kallsyms;
 
 /// The answer for one address.
@@ -47,6 +47,7 @@ impl KernelSymbols {
         let blazesym = Symbolizer::builder()
             .enable_code_info(false)
             .enable_inlined_fns(false)
+            // blazesym would take plain names for C++ types; see `demangle`.
             .enable_demangling(false)
             .build();
         Self {
@@ -88,7 +89,7 @@ impl KernelSymbols {
             symbols.insert(
                 *address,
                 KernelSymbol {
-                    name: demangled(&symbol.name),
+                    name: demangle::kernel(&symbol.name),
                     module,
                     offset: symbol.offset as u64,
                     size: size.unwrap_or(0),

@@ -18,7 +18,7 @@ use super::{
     CodeSymbol, Function, Reason, base_name, bounded,
     debug_files::DebugFiles,
     debug_info::{DebugInfo, Found},
-    demangled::demangled,
+    demangle,
     elf::{self, Facts},
     plt,
 };
@@ -239,7 +239,7 @@ fn joined(functions: Vec<Found>, symbol: String) -> Vec<Function> {
     let functions = functions.into_iter().enumerate();
     functions
         .map(|(depth, found)| {
-            let name = found.name.map(|name| demangled(&name));
+            let name = found.name.map(|name| demangle::user(&name));
             let name = match name {
                 Some(name) if depth > 0 || symbol.is_empty() => name,
                 Some(name) if !path_of(&name).contains("::") && is_longer_form(&symbol, &name) => {
@@ -272,7 +272,7 @@ fn is_longer_form(long: &str, short: &str) -> bool {
 
 fn convert(symbol: &Sym<'_>, module: &str) -> CodeSymbol {
     CodeSymbol {
-        functions: vec![Function::named(demangled(&symbol.name))],
+        functions: vec![Function::named(demangle::user(&symbol.name))],
         module: module.to_owned(),
         named: true,
         offset: symbol.offset as u64,

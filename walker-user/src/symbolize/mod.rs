@@ -13,7 +13,7 @@ mod allowance;
 pub mod cache;
 mod debug_files;
 mod debug_info;
-mod demangled;
+mod demangle;
 mod elf;
 pub mod kernel;
 mod lookup;

@@ -12,3 +12,4 @@ pub(crate) mod process;
 pub mod regular_file;
 pub(crate) mod ring;
 pub(crate) mod standard_error;
+pub mod threads;

@@ -191,7 +191,7 @@ fn name_of(mapping: &Mapping) -> &[u8] {
         Backing::File(file) => file.path_without_mark(),
         Backing::Special(name) => name,
         Backing::Vdso => b"[vdso]",
-        Backing::Anonymous | Backing::TooMany => b"[unknown]",
+        Backing::Anonymous | Backing::InPlaceOf(_) | Backing::TooMany => b"[unknown]",
     }
 }
 

@@ -6,12 +6,15 @@
 use std::{
     fs::File,
     os::unix::fs::FileExt as _,
+    path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread,
     time::Duration,
 };
 
 use rustc_hash::FxHashMap;
+
+use crate::sys::threads::living_thread;
 
 /// Most processes whose memory is held open. It does not keep them, or their memory, alive.
 const MAX_OPEN: usize = 64;
@@ -71,7 +74,9 @@ impl Files {
         }
         // What was open is the memory from before an `execve`, or of another process.
         self.0.remove(&request.pid);
-        let len = File::open(format!("/proc/{}/mem", request.pid)).and_then(|file| {
+        // A main thread that has ended has no memory while others go on.
+        let task = living_thread(Path::new("/proc"), request.pid).unwrap_or(request.pid);
+        let len = File::open(format!("/proc/{task}/mem")).and_then(|file| {
             let len = file.read_at(&mut bytes, request.address)?;
             if self.0.len() >= MAX_OPEN {
                 self.0.clear();

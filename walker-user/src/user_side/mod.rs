@@ -64,6 +64,8 @@ const PERF_MAP_AGAIN_NS: u64 = 500_000_000;
 const MAX_PERF_MAPS: usize = 1024;
 /// Most names of files that are not at hand.
 const MAX_NO_FILES: usize = 10_000;
+/// What stands for the names beyond those.
+const MORE_FILES: &str = "[more files]";
 
 /// Names of mapped files that could not be opened.
 #[derive(Debug, Default)]
@@ -73,15 +75,18 @@ struct NoFiles {
 }
 
 impl NoFiles {
-    /// The number of a name. Past the bound all further names share one.
+    /// The number of a name. Past the bound all further names share one that says so.
     fn id(&mut self, name: &[u8]) -> u32 {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        let id = self.names.len() as u32;
         if self.names.len() >= MAX_NO_FILES {
-            return id - 1;
+            if self.names.len() == MAX_NO_FILES {
+                self.names.push(MORE_FILES.to_owned());
+            }
+            return MAX_NO_FILES as u32;
         }
+        let id = self.names.len() as u32;
         let path = Path::new(OsStr::from_bytes(name));
         self.names.push(symbolize::base_name(path));
         self.ids.insert(name.to_vec(), id);
@@ -274,21 +279,24 @@ impl UserSide {
     }
 
     /// To be called when samples were handled: hands new budgets to the BPF programs and keeps the
-    /// side-band buffers empty.
+    /// side-band buffers empty. Returns whether a program was started since the last time.
     ///
     /// # Errors
     /// If a BPF map cannot be written.
-    pub fn after_samples(&mut self, object: &mut BpfObject) -> anyhow::Result<()> {
+    pub fn after_samples(&mut self, object: &mut BpfObject) -> anyhow::Result<bool> {
         for (pid, budget) in self.new_budgets.drain(..) {
             object.set_budget(pid, budget)?;
         }
         for (name, budget) in self.new_name_budgets.drain(..) {
             object.set_name_budget(name, budget)?;
         }
-        if let Some(side_band) = &mut self.side_band {
-            side_band.read();
-        }
-        Ok(())
+        Ok(match &mut self.side_band {
+            Some(side_band) => {
+                side_band.read();
+                side_band.take_exec_came()
+            }
+            None => false,
+        })
     }
 
     /// From now on keeps what a recording has to hold of processes.
@@ -428,5 +436,23 @@ pub(crate) const fn interrupted(registers: &Registers) -> Frame {
         stack: StackKind::User,
         source: FrameSource::UserRegs,
         reliable: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beyond_the_bound_share_one_of_their_own() {
+        let mut files = NoFiles::default();
+        for number in 0..MAX_NO_FILES {
+            assert_eq!(files.id(format!("/f{number}").as_bytes()), number as u32);
+        }
+        let more = files.id(b"/another");
+        assert_eq!(files.names[more as usize], MORE_FILES);
+        assert_eq!(files.id(b"/yet another"), more);
+        assert_eq!(files.id(b"/f7"), 7);
+        assert_eq!(files.names.len(), MAX_NO_FILES + 1);
     }
 }

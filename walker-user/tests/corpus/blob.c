@@ -1,7 +1,8 @@
 /* Code that was made at run time: two functions with frame pointers in anonymous memory, named in
- * /tmp/perf-PID.map.
+ * /tmp/perf-PID.map. With MEMFD the memory is a file that has no name on any disk.
  * chain: main run_blob jit_outer jit_inner
  */
+#define _GNU_SOURCE
 #include "corpus.h"
 #include <stdio.h>
 #include <string.h>
@@ -23,7 +24,15 @@ NOINLINE void run_blob(char *memory) {
 }
 
 int main(void) {
+#ifdef MEMFD
+    int file = memfd_create("code", 0);
+    if (ftruncate(file, 4096) != 0) {
+        return 1;
+    }
+    char *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+#else
     char *memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+#endif
     char name[64];
     snprintf(name, sizeof name, "/tmp/perf-%d.map", (int)getpid());
     FILE *map = fopen(name, "w");

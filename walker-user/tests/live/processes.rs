@@ -1,13 +1,15 @@
 //! Processes that do not stay what they are: short-lived ones, ones that execute another program,
 //! and very many.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 
 use crate::{
     Test,
     corpus::Chains,
     helper::{Helper, Role},
-    recorded::{Recorded, build, chain_of, finish, interrupt, named, record, start, stop, text},
+    recorded::{
+        Program, Recorded, build, chain_of, finish, interrupt, named, record, start, stop, text,
+    },
     support::Place,
     test,
     wait::until,
@@ -17,6 +19,9 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_command_that_lives_for_two_milliseconds),
     test!(two_milliseconds_seen_from_the_whole_system),
     test!(a_process_that_turns_into_another_program),
+    test!(a_process_without_its_first_thread),
+    test!(code_that_was_moved_to_memory),
+    test!(code_in_memory_that_is_called_a_file),
 ];
 
 /// Those for which nothing is built.
@@ -48,6 +53,51 @@ fn two_milliseconds_seen_from_the_whole_system() {
     shell.args(["-c", AGAIN]).current_dir(place.path(""));
     assert!(shell.status().unwrap().success());
     check_brief(&stop(&place, recording));
+}
+
+fn a_process_without_its_first_thread() {
+    let place = Place::new();
+    let program = build(&place, "leader.c", "swleader", &["-pthread"]);
+    let chains = Chains::of("leader.c");
+    record(&place, &["--", "./swleader"]).assert_right("swleader", &chains, 500);
+
+    let running = Program::start(&program);
+    for target in [&["-p", &running.pid(), "-d", "1"][..], &["-a", "-d", "1"]] {
+        let recorded = record(&place, target);
+        recorded.assert_right("swleader", &chains, 300);
+    }
+    let recording = start(&place, &["-p", &running.pid()]);
+    running.until_used(Duration::from_millis(500));
+    running.end();
+    let recorded = finish(&place, recording);
+    recorded.assert_right("swleader", &chains, 300);
+    let said = &recorded.run.stderr;
+    assert!(said.contains("the target has ended"), "{said}");
+}
+
+fn code_that_was_moved_to_memory() {
+    let place = Place::new();
+    let chains = Chains::of("moved.c");
+    for option in [
+        "-UAGAIN",
+        "-DAGAIN",
+        "-Wl,-z,noseparate-code",
+        "-fuse-ld=lld",
+    ] {
+        let program = build(&place, "moved.c", "swmoved", &[option]);
+        record(&place, &["--", "./swmoved"]).assert_right("swmoved", &chains, 500);
+        let running = Program::start(&program);
+        let recorded = record(&place, &["-p", &running.pid(), "-d", "1"]);
+        recorded.assert_right("swmoved", &chains, 300);
+        running.end();
+    }
+}
+
+fn code_in_memory_that_is_called_a_file() {
+    let place = Place::new();
+    build(&place, "blob.c", "swblob", &["-DMEMFD"]);
+    let recorded = record(&place, &["--", "./swblob"]);
+    recorded.assert_right("swblob", &Chains::of("blob.c"), 500);
 }
 
 /// The addresses of a program's functions.
