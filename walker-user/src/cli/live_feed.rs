@@ -249,10 +249,7 @@ fn request(user_side: &mut UserSide, holder: Holder, addresses: Vec<u64>) -> Req
         (Code::NoFile(number), _) => {
             Source::Nowhere(user_side.name(number).to_owned(), Reason::Unreadable)
         }
-        (Code::Memory, pid) => {
-            let map = user_side.perf_map(pid);
-            Source::Jit(map.and_then(|map| map.try_clone().ok()))
-        }
+        (Code::Memory, pid) => Source::Jit(user_side.perf_map(pid).cloned()),
         (Code::Unmapped, _) => Source::Nowhere("[unknown]".to_owned(), Reason::Unmapped),
     };
     Request {

@@ -4,7 +4,7 @@
 //! parsed in this process, which runs as root: a parser can be made to overflow its stack, to ask
 //! for all memory, to run for hours, and a mapped file that shrinks is a fatal signal. [`service`]
 //! has a process of its own for that ([`worker`]), with bounds on memory and time, and starts
-//! another when it fails. [`perf_map`] reads the maps that JIT compilers write. [`UserSymbols`]
+//! another when it fails. [`perf_map`] and [`jitdump`] read what JIT compilers write. [`UserSymbols`]
 //! puts a cache in front and counts what has no name.
 //!
 //! An address without a name is an answer with a [`Reason`], never an error.
@@ -15,6 +15,8 @@ mod debug_files;
 mod debug_info;
 mod demangle;
 mod elf;
+mod jit_names;
+pub mod jitdump;
 pub mod kernel;
 mod lookup;
 pub mod object;
@@ -94,7 +96,8 @@ impl CodeSymbol {
     }
 }
 
-/// Why an address has no name, or less of a name than could be expected.
+/// Why an address has no name, or less of a name than could be expected. Recordings have the index of
+/// the variant: new ones are added behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reason {
     /// The object is no regular file.
@@ -115,10 +118,6 @@ pub enum Reason {
     DebugInfoTooLarge,
     /// There may be a symbol, but the debug info could not be read.
     DebugInfoUnusable,
-    /// There is a symbol, but the file that has debug info of several is not there.
-    NoSharedDebugInfo,
-    /// There is a symbol, but not the file that has the debug info of a part of the program.
-    NoSplitDebugInfo,
     /// The process that reads symbols died of the file.
     Crashed,
     /// It took longer than it may.
@@ -131,6 +130,10 @@ pub enum Reason {
     NoPerfMap,
     /// Code that was made at run time, which the perf map does not name.
     NotInPerfMap,
+    /// There is a symbol, but the file that has debug info of several is not there.
+    NoSharedDebugInfo,
+    /// There is a symbol, but not the file that has the debug info of a part of the program.
+    NoSplitDebugInfo,
 }
 
 impl Reason {
@@ -164,8 +167,8 @@ impl Reason {
             Self::TooSlow => "reading the symbols of its file took too long",
             Self::NotStarted => "the process that reads symbols could not be started",
             Self::Unmapped => "in no known mapping of its process",
-            Self::NoPerfMap => "JIT code without a perf map",
-            Self::NotInPerfMap => "JIT code that its perf map does not name",
+            Self::NoPerfMap => "JIT code without a perf map or jitdump",
+            Self::NotInPerfMap => "JIT code that its perf map or jitdump does not name",
         }
     }
 }

@@ -5,13 +5,13 @@
 //! [`parse`] takes any bytes. Where functions overlap, the later line counts: memory is used again
 //! when code was dropped or moved, and the map is only ever appended to. So code that moved away
 //! while the map was not read is called by what is there now. [`PerfMapFile`] finds and opens the
-//! map of a process. jitdump files are not read.
+//! map of a process, and its jitdump file.
 
 mod file;
 
 use std::collections::BinaryHeap;
 
-pub use file::{OpenError, PerfMapFile};
+pub use file::{FileState, Identity, OpenError, PerfMapFile};
 
 use super::bounded;
 
@@ -66,17 +66,30 @@ pub fn parse(bytes: &[u8]) -> PerfMap {
             _ => map.skipped += 1,
         }
     }
-    map.spans = spans(&map.functions);
-    map
+    PerfMap::of(map.functions, map.skipped)
 }
 
 impl PerfMap {
+    /// These functions, of which the later one counts where they overlap.
+    pub(super) fn of(functions: Vec<JitFunction>, skipped: u64) -> Self {
+        Self {
+            spans: spans(&functions),
+            functions,
+            skipped,
+        }
+    }
+
     /// The function at an address.
     #[must_use]
     pub fn find(&self, address: u64) -> Option<&JitFunction> {
+        self.find_indexed(address).map(|(_, function)| function)
+    }
+
+    /// The function at an address, and which one of all it is.
+    pub(super) fn find_indexed(&self, address: u64) -> Option<(usize, &JitFunction)> {
         let after = self.spans.partition_point(|span| span.start <= address);
         let span = self.spans[..after].last()?;
-        (address < span.end).then(|| &self.functions[span.function])
+        (address < span.end).then(|| (span.function, &self.functions[span.function]))
     }
 
     /// Lines that name no function, or one too many.

@@ -10,7 +10,8 @@ use std::{
 use super::{
     CodeSymbol, FileKey, Function, Object, Reason,
     cache::Cache,
-    perf_map::{PerfMap, PerfMapFile},
+    jit_names::{JIT, JitNames, JitReader},
+    perf_map::PerfMapFile,
     service::{Config, Service},
 };
 
@@ -18,14 +19,13 @@ use super::{
 const CACHED: usize = 200_000;
 /// Most files that are counted for a reason.
 const MAX_COUNTED: usize = 10_000;
-/// What JIT code is shown as a module.
-const JIT: &str = "[jit]";
 
 /// Names of user-space code.
 #[derive(Debug)]
 pub struct UserSymbols {
     service: Service,
     cache: Cache<(FileKey, u64), Arc<CodeSymbol>>,
+    jit: JitReader,
     unnamed: BTreeMap<&'static str, u64>,
     partial: BTreeMap<&'static str, HashSet<FileKey>>,
 }
@@ -39,6 +39,7 @@ impl UserSymbols {
         Ok(Self {
             service: Service::start(config)?,
             cache: Cache::new(CACHED),
+            jit: JitReader::default(),
             unnamed: BTreeMap::new(),
             partial: BTreeMap::new(),
         })
@@ -93,40 +94,30 @@ impl UserSymbols {
         self.answer(addresses.iter().map(symbol).collect())
     }
 
-    /// Looks addresses of code up that was made at run time, in the perf map of its process if
-    /// that has one.
-    pub fn jit(
-        &mut self,
-        map: Option<&PerfMap>,
-        addresses: &[u64],
-    ) -> HashMap<u64, Arc<CodeSymbol>> {
-        let symbols = addresses.iter().map(|&address| {
-            let symbol = match map.map(|map| map.find(address)) {
-                None => jit_unnamed(address, Reason::NoPerfMap),
-                Some(None) => jit_unnamed(address, Reason::NotInPerfMap),
-                Some(Some(function)) => CodeSymbol {
-                    functions: vec![Function::named(function.name.as_str())],
-                    module: JIT.to_owned(),
-                    named: true,
-                    offset: address - function.start,
-                    size: function.size,
-                    reason: None,
-                },
-            };
-            (address, Arc::new(symbol))
-        });
-        let symbols = symbols.collect();
-        self.answer(symbols)
-    }
-
-    /// As [`UserSymbols::jit`], with a map that is still to be read.
+    /// Looks addresses of code up that was made at run time, in what its process's compiler wrote
+    /// of it up to now.
     pub fn jit_file(
         &mut self,
         file: Option<&PerfMapFile>,
         addresses: &[u64],
     ) -> HashMap<u64, Arc<CodeSymbol>> {
-        let map = file.and_then(|file| file.read().ok());
-        self.jit(map.as_ref(), addresses)
+        let names = file.map(|file| self.jit.read(file)).unwrap_or_default();
+        self.jit(&names, addresses)
+    }
+
+    fn jit(&mut self, names: &JitNames, addresses: &[u64]) -> HashMap<u64, Arc<CodeSymbol>> {
+        let reason = match (names.too_slow, names.is_empty()) {
+            (true, _) => Reason::TooSlow,
+            (false, true) => Reason::NoPerfMap,
+            (false, false) => Reason::NotInPerfMap,
+        };
+        let symbols = addresses.iter().map(|&address| {
+            let found = names.find(address);
+            let symbol = found.unwrap_or_else(|| jit_unnamed(address, reason));
+            (address, Arc::new(symbol))
+        });
+        let symbols = symbols.collect();
+        self.answer(symbols)
     }
 
     /// How many distinct addresses have no name, by reason.

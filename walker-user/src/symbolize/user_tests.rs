@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, fs::File, sync::Arc};
 
 use super::UserSymbols;
-use crate::symbolize::{Object, Reason, perf_map, service::Config};
+use crate::symbolize::{Object, Reason, jit_names::JitNames, perf_map, service::Config};
 
 /// A program that is no worker: what comes from it is always [`Reason::Crashed`].
 fn symbols() -> UserSymbols {
@@ -16,7 +16,7 @@ fn symbols() -> UserSymbols {
 fn jit_code_is_called_as_its_map_says() {
     let mut symbols = symbols();
     let map = perf_map::parse(b"1000 40 JS:*fib /app.js:3\n");
-    let named = symbols.jit(Some(&map), &[0x1010, 0x2000]);
+    let named = symbols.jit(&JitNames::of_map(map), &[0x1010, 0x2000]);
     let (inside, outside) = (&named[&0x1010], &named[&0x2000]);
     assert_eq!(inside.functions[0].name, "JS:*fib /app.js:3");
     assert_eq!(
@@ -24,7 +24,7 @@ fn jit_code_is_called_as_its_map_says() {
         (0x10, 0x40, true)
     );
     assert_eq!(outside.functions[0].name, "[jit]");
-    let without = symbols.jit(None, &[0x3000, 0x4000]);
+    let without = symbols.jit_file(None, &[0x3000, 0x4000]);
     assert_eq!(without[&0x3000].functions[0].name, "[jit]");
     let counted = BTreeMap::from([
         (Reason::NoPerfMap.name(), 2),

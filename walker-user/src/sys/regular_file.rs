@@ -54,7 +54,7 @@ pub fn open_in(root: &File, path: &Path) -> io::Result<File> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: it was just opened, and nobody else has it.
-    open_named(&unsafe { File::from_raw_fd(descriptor) })
+    reopened(&unsafe { File::from_raw_fd(descriptor) })
 }
 
 /// Opens a regular file for reading. Anything else is refused before it is opened, as opening a
@@ -67,15 +67,27 @@ pub fn open_in(root: &File, path: &Path) -> io::Result<File> {
 /// # Errors
 /// As `open(2)`, and an error that holds [`NotRegular`].
 pub fn open(path: &Path) -> io::Result<File> {
+    open_named(path, libc::O_PATH)
+}
+
+/// As [`open`], but a symbolic link at the end of the path is refused as no regular file.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_no_link(path: &Path) -> io::Result<File> {
+    open_named(path, libc::O_PATH | libc::O_NOFOLLOW)
+}
+
+fn open_named(path: &Path, flags: i32) -> io::Result<File> {
     // Such a descriptor names the file without having opened it.
     let named = OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_PATH)
+        .custom_flags(flags)
         .open(path)?;
-    open_named(&named)
+    reopened(&named)
 }
 
-fn open_named(named: &File) -> io::Result<File> {
+fn reopened(named: &File) -> io::Result<File> {
     if !named.metadata()?.is_file() {
         return Err(io::Error::other(NotRegular));
     }

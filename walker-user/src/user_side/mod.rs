@@ -5,6 +5,7 @@
 //! read says how much has to be copied. Addresses are not named here.
 
 mod code;
+mod jit_files;
 mod memory;
 mod seen;
 mod tables;
@@ -30,7 +31,10 @@ use walker_common::{
     wire::{Registers, USER_CS},
 };
 
-use self::{code::ProcessCode, memory::ProcessMemory, seen::SeenLog, tables::TableStore};
+use self::{
+    code::ProcessCode, jit_files::JitFiles, memory::ProcessMemory, seen::SeenLog,
+    tables::TableStore,
+};
 use crate::{
     capture::{
         budget::Budgets,
@@ -58,10 +62,6 @@ use crate::{
     },
 };
 
-/// How long to wait before a perf map is looked for again, in nanoseconds.
-const PERF_MAP_AGAIN_NS: u64 = 500_000_000;
-/// Most perf maps that are held open.
-const MAX_PERF_MAPS: usize = 1024;
 /// Most names of files that are not at hand.
 const MAX_NO_FILES: usize = 10_000;
 /// What stands for the names beyond those.
@@ -94,13 +94,6 @@ impl NoFiles {
     }
 }
 
-/// A process's perf map, or when it was last looked for.
-#[derive(Debug)]
-enum PerfMap {
-    Open(PerfMapFile),
-    Missing { looked_ns: u64 },
-}
-
 /// What became of the user side of samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UserCounters {
@@ -126,7 +119,7 @@ pub struct UserSide {
     /// What happened to processes, if a recording wants to know.
     events: Option<Vec<SideBand>>,
     no_files: NoFiles,
-    perf_maps: FxHashMap<u32, PerfMap>,
+    jit_files: JitFiles,
     walker: UserWalker,
     frames: Vec<Frame>,
     budgets: Budgets<u32>,
@@ -149,7 +142,7 @@ impl UserSide {
             seen: SeenLog::default(),
             events: None,
             no_files: NoFiles::default(),
-            perf_maps: FxHashMap::default(),
+            jit_files: JitFiles::default(),
             walker: UserWalker::new(),
             frames: Vec::new(),
             budgets: Budgets::new(budget_max),
@@ -188,6 +181,7 @@ impl UserSide {
             for record in side_band.read_until(header.time_ns) {
                 self.processes.apply(&record);
                 names.apply(&record);
+                self.jit_files.apply(&record);
                 if let Some(events) = &mut self.events {
                     events.push(record);
                 }
@@ -237,7 +231,7 @@ impl UserSide {
             });
         }
         if in_memory {
-            self.find_perf_map(header.pid, header.time_ns);
+            self.jit_files.met(header.pid, header.time_ns, space);
         }
         if let Some(copy) = copy {
             let copied = copy.segment.bytes.len() as u32;
@@ -255,27 +249,6 @@ impl UserSide {
         if let Some(budget) = self.name_budgets.learn(comm, copied, used, truncated) {
             self.new_name_budgets.push((comm, budget));
         }
-    }
-
-    /// Opens the perf map of a process while that lives, as it may be gone when names are needed.
-    fn find_perf_map(&mut self, pid: u32, now_ns: u64) {
-        match self.perf_maps.get(&pid) {
-            Some(PerfMap::Open(_)) => return,
-            Some(PerfMap::Missing { looked_ns })
-                if now_ns.saturating_sub(*looked_ns) < PERF_MAP_AGAIN_NS =>
-            {
-                return;
-            }
-            _ => {}
-        }
-        if self.perf_maps.len() >= MAX_PERF_MAPS && !self.perf_maps.contains_key(&pid) {
-            return;
-        }
-        let map = match PerfMapFile::open(pid) {
-            Ok(file) => PerfMap::Open(file),
-            Err(_) => PerfMap::Missing { looked_ns: now_ns },
-        };
-        self.perf_maps.insert(pid, map);
     }
 
     /// To be called when samples were handled: hands new budgets to the BPF programs and keeps the
@@ -383,10 +356,7 @@ impl UserFiles for UserSide {
     }
 
     fn perf_map(&self, pid: u32) -> Option<&PerfMapFile> {
-        match self.perf_maps.get(&pid)? {
-            PerfMap::Open(file) => Some(file),
-            PerfMap::Missing { .. } => None,
-        }
+        self.jit_files.get(pid)
     }
 }
 

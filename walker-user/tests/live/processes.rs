@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_process_without_its_first_thread),
     test!(code_that_was_moved_to_memory),
     test!(code_in_memory_that_is_called_a_file),
+    test!(code_that_only_a_jitdump_file_names),
 ];
 
 /// Those for which nothing is built.
@@ -98,6 +99,13 @@ fn code_in_memory_that_is_called_a_file() {
     build(&place, "blob.c", "swblob", &["-DMEMFD"]);
     let recorded = record(&place, &["--", "./swblob"]);
     recorded.assert_right("swblob", &Chains::of("blob.c"), 500);
+}
+
+fn code_that_only_a_jitdump_file_names() {
+    let place = Place::new();
+    build(&place, "jitdump.c", "swjitdump", &[]);
+    let recorded = record(&place, &["--", "./swjitdump"]);
+    recorded.assert_right("swjitdump", &Chains::of("jitdump.c"), 500);
 }
 
 /// The addresses of a program's functions.

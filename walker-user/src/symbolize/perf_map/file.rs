@@ -1,17 +1,27 @@
-//! Finding and opening the perf map of a process.
+//! Finding, opening and reading what a JIT compiler says of the code of a process: its perf map and
+//! its jitdump file.
 //!
-//! The file is in a directory that everyone can write to, and this process may be root: only a
-//! plain file is opened, without following a link and without waiting, and only if it belongs to
-//! the user whose process it describes, or to root.
+//! The files are in directories that everyone can write to, and this process may be root: only a
+//! plain file is opened, which is looked at before, and only if it belongs to the user whose process
+//! it describes, or to root. A perf map is looked for again when names are made, as some compilers
+//! write it when the process ends.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{MAX_BYTES, PerfMap, parse};
+use crate::{
+    symbolize::jitdump::{self, JitDump},
+    sys::regular_file,
+};
 
 /// Why there is no perf map for a process.
 #[derive(Debug, thiserror::Error)]
@@ -50,73 +60,241 @@ pub enum OpenError {
     },
 }
 
-/// An open perf map. It can be read, and read again, when its process is long gone.
+/// What tells a process from all others that have its number before or after it, or that other
+/// user's program which it became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The user that it runs as.
+    pub user: u32,
+    /// When it began, in ticks since the machine did.
+    pub began: u64,
+}
+
+/// What of a file says whether it is still the same, with the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileState {
+    device: u64,
+    inode: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    changed: (i64, i64),
+}
+
+/// Where the perf map and the jitdump file of a process are, and what of them is open. Both can be
+/// read, and read again, when the process is long gone. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct PerfMapFile(Arc<Place>);
+
 #[derive(Debug)]
-pub struct PerfMapFile {
-    file: File,
+struct Place {
+    pid: u32,
+    /// Its number in its own PID namespace.
+    inner: u32,
+    identity: Identity,
+    proc: PathBuf,
+    /// The `/tmp` of its own mount namespace, which is only named, not opened.
+    own: Option<File>,
+    tmp: PathBuf,
+    map: Mutex<Option<File>>,
+    dump: Mutex<Option<File>>,
 }
 
 impl PerfMapFile {
-    /// Another handle of the same file.
+    /// Looks for the perf map of a process that still exists, and remembers where to look again if
+    /// there is none yet.
     ///
     /// # Errors
-    /// If there can be no more open files.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        let file = self.file.try_clone()?;
-        Ok(Self { file })
+    /// If there is no such process.
+    pub fn of(pid: u32) -> Result<Self, OpenError> {
+        Self::of_in(Path::new("/proc"), Path::new("/tmp"), pid)
     }
 
-    /// Opens the perf map of a process that still exists.
-    ///
-    /// # Errors
-    /// If it has none, or one that must not be trusted.
-    pub fn open(pid: u32) -> Result<Self, OpenError> {
-        Self::open_in(Path::new("/proc"), Path::new("/tmp"), pid)
-    }
-
-    /// As [`PerfMapFile::open`], with other directories than `/proc` and `/tmp`.
-    fn open_in(proc: &Path, tmp: &Path, pid: u32) -> Result<Self, OpenError> {
+    /// As [`PerfMapFile::of`], with other directories than `/proc` and `/tmp`.
+    fn of_in(proc: &Path, tmp: &Path, pid: u32) -> Result<Self, OpenError> {
         let process = proc.join(pid.to_string());
-        let no_process = |_| OpenError::NoProcess { pid };
-        let status = fs::read_to_string(process.join("status")).map_err(no_process)?;
-        let user = number(&status, "Uid:", |numbers| numbers.nth(1));
-        let user = user.ok_or(OpenError::NoProcess { pid })?;
+        let (identity, status) = look_at(&process).ok_or(OpenError::NoProcess { pid })?;
         let inner = number(&status, "NSpid:", |numbers| numbers.last()).unwrap_or(pid);
+        let mut options = OpenOptions::new();
+        options.read(true);
+        options.custom_flags(libc::O_PATH | libc::O_DIRECTORY);
+        let own = options.open(process.join("root/tmp")).ok();
+        let place = Self(Arc::new(Place {
+            pid,
+            inner,
+            identity,
+            proc: proc.to_owned(),
+            own,
+            tmp: tmp.to_owned(),
+            map: Mutex::default(),
+            dump: Mutex::default(),
+        }));
+        // It is looked for again.
+        let _may_be_missing = place.look();
+        Ok(place)
+    }
 
+    /// Which process it is of.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.0.identity
+    }
+
+    /// The process that has the number now; `None` if there is none.
+    #[must_use]
+    pub fn identity_now(&self) -> Option<Identity> {
+        look_at(&self.0.proc.join(self.0.pid.to_string())).map(|(identity, _)| identity)
+    }
+
+    /// Looks for the perf map again. One that is open is kept if there is no other, or if that may be
+    /// of another process.
+    ///
+    /// # Errors
+    /// If there is none, or one that must not be trusted.
+    pub fn look(&self) -> Result<(), OpenError> {
+        let place = &*self.0;
+        let mut map = lock(&place.map);
+        if map.is_some() && self.identity_now() != Some(place.identity) {
+            return Ok(());
+        }
         // A process in a container has its own `/tmp`, and another ID there.
-        let own = process.join(format!("root/tmp/perf-{inner}.map"));
-        let file = open(&own).or_else(|_| open(&tmp.join(format!("perf-{pid}.map"))));
-        let (path, file) = file?;
-        let metadata = file.metadata().map_err(|source| OpenError::Open {
-            path: path.clone(),
+        let own = place.own.as_ref().map(|own| {
+            let folder = format!("/proc/self/fd/{}", own.as_raw_fd());
+            PathBuf::from(folder).join(format!("perf-{}.map", place.inner))
+        });
+        let outer = place.tmp.join(format!("perf-{}.map", place.pid));
+        let found = match own {
+            // What is wrong with its own says more than that there is no other.
+            Some(own) => open(&own).or_else(|error| open(&outer).map_err(|_| error)),
+            None => open(&outer),
+        };
+        let found = found.and_then(|(path, file)| self.checked(&path, file));
+        match found {
+            Ok(file) => *map = Some(file),
+            Err(_) if map.is_some() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Whether the jitdump file is open.
+    #[must_use]
+    pub fn has_dump(&self) -> bool {
+        lock(&self.0.dump).is_some()
+    }
+
+    /// Opens the jitdump file, of which the process maps a page at `start`.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or must not be trusted.
+    pub fn open_dump(&self, path: &Path, (start, end): (u64, u64)) -> Result<(), OpenError> {
+        let process = self.0.proc.join(self.0.pid.to_string());
+        let mapped = process.join(format!("map_files/{start:x}-{end:x}"));
+        let named = process
+            .join("root")
+            .join(path.strip_prefix("/").unwrap_or(path));
+        let file = regular_file::open(&mapped).or_else(|_| regular_file::open(&named));
+        let file = file.map_err(|source| OpenError::Open {
+            path: path.to_owned(),
             source,
         })?;
+        *lock(&self.0.dump) = Some(self.checked(path, file)?);
+        Ok(())
+    }
+
+    /// A file that may be trusted.
+    fn checked(&self, path: &Path, file: File) -> Result<File, OpenError> {
+        let path = path.to_owned();
+        let metadata = match file.metadata() {
+            Ok(metadata) => metadata,
+            Err(source) => return Err(OpenError::Open { path, source }),
+        };
         if !metadata.is_file() {
             return Err(OpenError::NotAFile { path });
         }
-        let owner = metadata.uid();
+        let (owner, user) = (metadata.uid(), self.0.identity.user);
         if owner != 0 && owner != user {
             return Err(OpenError::Owner {
                 path,
                 owner,
-                pid,
+                pid: self.0.pid,
                 user,
             });
         }
-        Ok(Self { file })
+        Ok(file)
     }
 
-    /// Reads what is there now.
+    /// The state of the perf map, if it is open.
+    #[must_use]
+    pub fn map_state(&self) -> Option<FileState> {
+        state(lock(&self.0.map).as_ref()?)
+    }
+
+    /// The state of the jitdump file, if it is open.
+    #[must_use]
+    pub fn dump_state(&self) -> Option<FileState> {
+        state(lock(&self.0.dump).as_ref()?)
+    }
+
+    /// The state of an open file.
+    #[cfg(test)]
+    pub(in crate::symbolize) fn state_of(file: &File) -> Option<FileState> {
+        state(file)
+    }
+
+    /// Reads what is in the perf map now.
     ///
     /// # Errors
-    /// As `read(2)`.
+    /// As `read(2)`, and `NotFound` if there is none.
     pub fn read(&self) -> io::Result<PerfMap> {
-        let mut file = &self.file;
+        let guard = lock(&self.0.map);
+        let mut file = guard.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        // Files of the kernel that have no length would be waited for.
+        let len = file.metadata()?.len().min(MAX_BYTES as u64);
         let mut bytes = Vec::new();
         file.rewind()?;
-        file.take(MAX_BYTES as u64).read_to_end(&mut bytes)?;
+        file.take(len).read_to_end(&mut bytes)?;
         Ok(parse(&bytes))
     }
+
+    /// Reads what is in the jitdump file now.
+    ///
+    /// # Errors
+    /// As `read(2)`, and `NotFound` if there is none.
+    pub fn read_dump(&self) -> io::Result<JitDump> {
+        let guard = lock(&self.0.dump);
+        let mut file = guard.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(JitDump::default());
+        }
+        file.rewind()?;
+        jitdump::read(file)
+    }
+}
+
+fn lock(file: &Mutex<Option<File>>) -> MutexGuard<'_, Option<File>> {
+    file.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn state(file: &File) -> Option<FileState> {
+    let metadata = file.metadata().ok()?;
+    Some(FileState {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        len: metadata.len(),
+        changed: (metadata.mtime(), metadata.mtime_nsec()),
+    })
+}
+
+/// Which process has this folder in `/proc`, and its `status`.
+fn look_at(process: &Path) -> Option<(Identity, String)> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    let user = number(&status, "Uid:", |numbers| numbers.nth(1))?;
+    let stat = fs::read(process.join("stat")).ok()?;
+    // The name in parentheses may hold anything; the time is the 20th word behind it.
+    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = String::from_utf8_lossy(&stat[name_end + 1..]);
+    let began = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    Some((Identity { user, began }, status))
 }
 
 /// One of the numbers in a line of `/proc/PID/status`.
@@ -131,11 +309,11 @@ fn number(
 }
 
 fn open(path: &Path) -> Result<(PathBuf, File), OpenError> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
-    match options.open(path) {
+    match regular_file::open_no_link(path) {
         Ok(file) => Ok((path.to_owned(), file)),
+        Err(error) if regular_file::is_not_regular(&error) => Err(OpenError::NotAFile {
+            path: path.to_owned(),
+        }),
         Err(source) => Err(OpenError::Open {
             path: path.to_owned(),
             source,

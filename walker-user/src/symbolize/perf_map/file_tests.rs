@@ -16,6 +16,11 @@ struct Machine {
 
 const PID: u32 = 42;
 
+/// The `stat` of a process with a hostile name that began at this time.
+fn stat(began: u64) -> String {
+    format!("42 (a) 1 (b) S {} {began} 0 0", ["0"; 18].join(" "))
+}
+
 impl Machine {
     fn new(user: u32) -> Self {
         let folder = TempDir::new().unwrap();
@@ -24,6 +29,7 @@ impl Machine {
         fs::create_dir(folder.path().join("tmp")).unwrap();
         let status = format!("Name:\tx\nUid:\t1\t{user}\t2\t3\nNSpid:\t42\t7\nThreads:\t1\n");
         fs::write(process.join("status"), status).unwrap();
+        fs::write(process.join("stat"), stat(1234)).unwrap();
         Self { folder }
     }
 
@@ -40,7 +46,8 @@ impl Machine {
             self.folder.path().join("proc"),
             self.folder.path().join("tmp"),
         );
-        PerfMapFile::open_in(&proc, &tmp, PID)
+        let place = PerfMapFile::of_in(&proc, &tmp, PID)?;
+        place.look().map(|()| place)
     }
 
     fn name_at(&self, address: u64) -> Option<String> {
@@ -106,7 +113,7 @@ fn only_a_plain_file_is_opened_and_no_link_followed() {
     let target = machine.folder.path().join("target");
     fs::write(&target, "10 10 f\n").unwrap();
     symlink(&target, machine.inside()).unwrap();
-    assert!(matches!(machine.open(), Err(OpenError::Open { .. })));
+    assert!(machine.open().is_err());
     fs::remove_file(machine.inside()).unwrap();
 
     // A pipe that nobody writes to would be waited for.
@@ -133,10 +140,40 @@ fn a_process_that_is_gone_has_no_map() {
 fn the_map_of_a_real_process_is_found() {
     let path = PathBuf::from(format!("/tmp/perf-{}.map", process::id()));
     fs::write(&path, "10 10 real\n").unwrap();
-    let file = PerfMapFile::open(process::id());
+    let file = PerfMapFile::of(process::id());
     fs::remove_file(&path).unwrap();
     assert_eq!(
         file.unwrap().read().unwrap().find(0x10).unwrap().name,
         "real"
     );
+}
+
+#[test]
+fn a_map_that_is_written_when_the_process_ends_is_found() {
+    let machine = Machine::new(me());
+    let folder = machine.folder.path();
+    let place = PerfMapFile::of_in(&folder.join("proc"), &folder.join("tmp"), PID).unwrap();
+    assert!(place.look().is_err() && place.read().is_err());
+    // Its root can no longer be reached through `/proc`, but is still there.
+    fs::rename(folder.join("proc/42"), folder.join("gone")).unwrap();
+    fs::write(folder.join("gone/root/tmp/perf-7.map"), "10 10 late\n").unwrap();
+    place.look().unwrap();
+    assert_eq!(place.read().unwrap().find(0x10).unwrap().name, "late");
+}
+
+#[test]
+fn a_map_of_the_next_process_with_the_number_does_not_replace_it() {
+    let machine = Machine::new(me());
+    fs::write(machine.inside(), "10 10 first\n").unwrap();
+    let place = machine.open().unwrap();
+    let replace = |name: &str| {
+        fs::remove_file(machine.inside()).unwrap();
+        fs::write(machine.inside(), format!("10 10 {name}\n")).unwrap();
+        place.look().unwrap();
+        place.read().unwrap().find(0x10).unwrap().name.clone()
+    };
+    assert_eq!(replace("again"), "again");
+    fs::write(machine.folder.path().join("proc/42/stat"), stat(5678)).unwrap();
+    assert_ne!(place.identity_now(), Some(place.identity()));
+    assert_eq!(replace("other"), "again");
 }
