@@ -1,11 +1,14 @@
 //! Symbols of files that users wrote, read by a worker process: the side that asks.
 //!
 //! A thread owns the worker, hands it one batch after the other, and replaces it when it fails or
-//! takes too long. A batch that failed is tried once more without debug info. What a file may
-//! contain is the worker's concern; nothing here opens one.
+//! takes too long. A batch that failed is tried once more without debug info. What of a file ended
+//! or stalled a worker is not read again, so that one file does not cost the others their time. What
+//! a file may contain is the worker's concern; nothing here opens one.
 
 use std::{
-    fs, io,
+    collections::HashMap,
+    fs::{self, File},
+    io,
     os::{
         fd::AsRawFd as _,
         unix::{ffi::OsStrExt as _, process::CommandExt as _},
@@ -21,7 +24,7 @@ use std::{
 };
 
 use super::{
-    CodeSymbol, Object, Reason,
+    CodeSymbol, FileKey, Object, Reason,
     allowance::Allowance,
     lookup::Request,
     worker::{ARGUMENT, receive, send},
@@ -31,6 +34,9 @@ use super::{
 const QUEUE: usize = 16;
 /// Most addresses in one message to the worker.
 const MAX_BATCH: usize = 20_000;
+
+/// Most files that are remembered as given up.
+const MAX_GIVEN_UP: usize = 10_000;
 
 /// How to read symbols.
 #[derive(Debug, Clone)]
@@ -107,6 +113,7 @@ impl Service {
                     allowance: Allowance::new(config.total_limit, Instant::now()),
                     config,
                     worker: None,
+                    given_up: HashMap::new(),
                     own: own(),
                 };
                 for job in queue {
@@ -156,11 +163,22 @@ fn bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
 }
 
+/// What is not read of a file any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GivenUp {
+    /// Its debug info.
+    DebugInfo,
+    /// All of it, for this reason.
+    Everything(Reason),
+}
+
 /// What the thread has.
 struct Asker {
     config: Config,
     allowance: Allowance,
     worker: Option<Worker>,
+    /// Files that ended or stalled a worker.
+    given_up: HashMap<FileKey, GivenUp>,
     /// This thread below `/proc`. The worker has the capabilities of this thread, so it may look at
     /// it, but perhaps not at others of this process.
     own: String,
@@ -170,24 +188,47 @@ impl Asker {
     fn answer(&mut self, object: &Object, addresses: &[u64]) -> Vec<CodeSymbol> {
         let mut answers = Vec::with_capacity(addresses.len());
         let mut max_debug_info = self.config.max_debug_info;
-        let mut failed = None;
+        let key = FileKey::of(&object.file).ok();
+        let mut given_up = key.and_then(|key| self.given_up.get(&key).copied());
+        if given_up.is_some() {
+            max_debug_info = 0;
+        }
         for batch in addresses.chunks(MAX_BATCH) {
-            let mut answer = self.ask(object, batch, max_debug_info);
-            if let Err(reason @ (Reason::Crashed | Reason::TooSlow)) = answer
+            let mut answer = match given_up {
+                Some(GivenUp::Everything(reason)) => Err(reason),
+                _ => self.ask(object, batch, max_debug_info),
+            };
+            if let Err(Reason::Crashed | Reason::TooSlow) = answer
                 && max_debug_info > 0
             {
-                failed = Some(reason);
+                given_up = Some(GivenUp::DebugInfo);
                 max_debug_info = 0;
                 answer = self.ask(object, batch, max_debug_info);
             }
+            if let Err(reason @ (Reason::Crashed | Reason::TooSlow)) = answer {
+                given_up = Some(GivenUp::Everything(reason));
+            }
             let from = answers.len();
             answers.extend(answer.unwrap_or_else(|reason| unnamed(object, batch, reason)));
-            if failed.is_some() {
+            if given_up == Some(GivenUp::DebugInfo) {
                 let named = answers[from..].iter_mut().filter(|symbol| symbol.named);
                 named.for_each(|symbol| symbol.reason = Some(Reason::DebugInfoUnusable));
             }
         }
+        // When the time for all files is used up, it is not this one's fault.
+        let had_its_time = self.allowance.left(Instant::now()) >= self.config.time_limit;
+        if let (Some(key), Some(given_up)) = (key, given_up)
+            && had_its_time
+            && (self.given_up.len() < MAX_GIVEN_UP || self.given_up.contains_key(&key))
+        {
+            self.given_up.insert(key, given_up);
+        }
         answers
+    }
+
+    /// Where the worker can open what is open here.
+    fn own_fd(&self, file: &File) -> String {
+        format!("/proc/{}/fd/{}", self.own, file.as_raw_fd())
     }
 
     fn ask(
@@ -206,11 +247,8 @@ impl Asker {
             None => Worker::start(&self.config).map_err(|_| Reason::NotStarted)?,
         };
         let request = Request {
-            open: format!("/proc/{}/fd/{}", self.own, object.file.as_raw_fd()),
-            root: object
-                .root
-                .as_ref()
-                .map(|root| format!("/proc/{}/fd/{}", self.own, root.as_raw_fd())),
+            open: self.own_fd(&object.file),
+            root: object.root.as_ref().map(|root| self.own_fd(root)),
             path: bytes(&object.path),
             addresses: addresses.to_vec(),
             max_debug_info,

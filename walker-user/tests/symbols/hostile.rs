@@ -202,6 +202,38 @@ fn a_file_that_takes_too_long_is_given_up() {
 }
 
 #[test]
+fn a_file_that_stalled_a_worker_is_not_read_again() {
+    let folder = Folder::new();
+    let program = folder.program(&[]);
+    let other = folder.path("other");
+    run("cp", &[&program, &other]);
+    let starts = folder.path("starts");
+    let script = format!(
+        "#!/bin/sh\necho >> {}\nexec tail -f /dev/null\n",
+        starts.display()
+    );
+    let text = folder.write("text", &script);
+    let silent = folder.path("silent");
+    run("cp", &[&text, &silent]);
+    run("chmod", &[Path::new("+x"), &silent]);
+    let config = Config {
+        program: silent,
+        time_limit: Duration::from_secs(2),
+        ..config()
+    };
+    let service = Service::start(config).unwrap();
+    // Each is tried with and without its debug info, once.
+    for (path, expected) in [(&program, 2), (&program, 2), (&other, 4)] {
+        let answers = service.ask(&object(path), vec![0x1000]).wait();
+        assert_eq!(answers[0].reason, Some(Reason::TooSlow));
+        assert_eq!(
+            fs::read_to_string(&starts).unwrap().lines().count(),
+            expected
+        );
+    }
+}
+
+#[test]
 fn without_a_worker_there_is_a_reason() {
     let folder = Folder::new();
     let program = folder.program(&[]);
