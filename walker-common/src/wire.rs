@@ -39,6 +39,8 @@ pub const REGISTER_BYTES: usize = size_of::<Registers>();
 /// The code segment of 64-bit user code (`__USER_CS`, `arch/x86/include/asm/segment.h`), in the
 /// lower 16 bits of [`Registers::cs`].
 pub const USER_CS: u64 = 0x33;
+/// The code segment of 32-bit user code (`__USER32_CS`).
+pub const USER32_CS: u64 = 0x23;
 
 /// [`SampleHeader::flags`]: the event interrupted user mode, so there is no kernel stack.
 pub const FLAG_USER_MODE: u16 = 1;

@@ -19,6 +19,7 @@ use walker_common::{
     wire::{
         CHAIN_BYTES, FLAG_USER_MODE, MAX_DATA_BYTES, MAX_USER_BYTES, REGISTER_BYTES, Registers,
         SEGMENT_CUT_BY_BUDGET, SEGMENT_CUT_BY_FAULT, SegmentHeader, SegmentStatus, USER_CS,
+        USER32_CS,
     },
 };
 
@@ -84,8 +85,8 @@ pub(crate) fn copy_user(record: *mut Record, used: usize) -> usize {
         }
         (sp, cs)
     };
-    // A 32-bit stack would be copied for nothing.
-    if cs & 0xffff != USER_CS {
+    // Code in other segments has addresses of its own.
+    if cs & 0xffff != USER_CS && cs & 0xffff != USER32_CS {
         return used;
     }
     let mut from = sp.wrapping_sub(RED_ZONE);

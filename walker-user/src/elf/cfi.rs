@@ -5,6 +5,10 @@ use std::{io::Read, path::Path, sync::Arc};
 use flate2::read::ZlibDecoder;
 use object::elf;
 use ruzstd::decoding::StreamingDecoder;
+use zerocopy::{
+    FromBytes, Unaligned,
+    little_endian::{U32, U64},
+};
 
 use super::{
     ElfError, ElfFacts, LoadSegment, SectionRange,
@@ -12,7 +16,10 @@ use super::{
     go_functions::stack_switches,
     source::{Source, read, read_shared},
 };
-use crate::unwind::user::sections::{CfiSections, Section};
+use crate::unwind::user::{
+    mode::Mode,
+    sections::{CfiSections, Section},
+};
 
 /// The most bytes of one section, decompressed. The largest `.eh_frame` of the browsers is about
 /// a tenth of it.
@@ -20,8 +27,25 @@ pub const SECTION_LIMIT: u64 = 256 << 20;
 
 /// The largest window of a compressed section: what the zstd tools use at their highest level.
 const MAX_WINDOW: u64 = 128 << 20;
-/// Bytes of the header of a compressed section.
-const COMPRESSION_HEADER: u64 = 24;
+
+/// The header of a compressed section of a 64-bit file.
+#[derive(FromBytes, Unaligned)]
+#[repr(C)]
+struct Chdr64 {
+    kind: U32,
+    reserved: U32,
+    size: U64,
+    align: U64,
+}
+
+/// The same of a 32-bit file.
+#[derive(FromBytes, Unaligned)]
+#[repr(C)]
+struct Chdr32 {
+    kind: U32,
+    size: U32,
+    align: U32,
+}
 
 /// Reads the unwind sections of a file, which together have at most `budget` bytes; `.debug_frame`
 /// also from its separate debug file below `debug_folder`, as far as that can be used.
@@ -37,10 +61,11 @@ pub fn read_all_cfi_sections(
     let mut sections = read_cfi_sections(source, facts, budget)?;
     if sections.debug_frame.is_none()
         && let (Some(folder), Some(build_id)) = (debug_folder, &facts.build_id)
-        && let Ok((file, facts)) = open_debug_file(folder, build_id)
+        && let Ok((file, separate)) = open_debug_file(folder, build_id)
+        && separate.mode == facts.mode
     {
         let left = budget.saturating_sub(sections.bytes() as u64);
-        if let Ok(separate) = read_cfi_sections(&file, &facts, left) {
+        if let Ok(separate) = read_cfi_sections(&file, &separate, left) {
             sections.debug_frame = separate.debug_frame;
         }
     }
@@ -64,6 +89,7 @@ pub fn read_cfi_sections(
     let mut sections = CfiSections {
         text: facts.sections.text,
         got: facts.sections.got,
+        mode: facts.mode,
         ..CfiSections::default()
     };
     if let Some(header) = facts.eh_frame_hdr {
@@ -77,7 +103,7 @@ pub fn read_cfi_sections(
         });
     }
     sections.eh_frame = match (facts.sections.eh_frame, &sections.eh_frame_hdr) {
-        (Some(range), _) => Some(section(source, ".eh_frame", &range, &mut left)?),
+        (Some(range), _) => Some(section(source, ".eh_frame", &range, facts.mode, &mut left)?),
         (None, Some(header)) => eh_frame_by_hdr(source, facts, header, &mut left)?,
         (None, None) => None,
     };
@@ -85,7 +111,13 @@ pub fn read_cfi_sections(
         sections.stack_switches = stack_switches(source, range, facts.sections.text).into();
     }
     if let Some(range) = facts.sections.debug_frame {
-        sections.debug_frame = Some(section(source, ".debug_frame", &range, &mut left)?);
+        sections.debug_frame = Some(section(
+            source,
+            ".debug_frame",
+            &range,
+            facts.mode,
+            &mut left,
+        )?);
     }
     Ok(sections)
 }
@@ -94,11 +126,12 @@ fn section(
     source: &(impl Source + ?Sized),
     name: &'static str,
     range: &SectionRange,
+    mode: Mode,
     left: &mut u64,
 ) -> Result<Section, ElfError> {
     let limit = SECTION_LIMIT.min(*left);
     let bytes = if range.compressed {
-        decompress(source, name, range, limit)?
+        decompress(source, name, range, mode, limit)?
     } else {
         read_shared(source, name, range.offset, range.size, limit)?
     };
@@ -117,7 +150,7 @@ fn eh_frame_by_hdr(
     header: &Section,
     left: &mut u64,
 ) -> Result<Option<Section>, ElfError> {
-    let Some(address) = eh_frame_address(header) else {
+    let Some(address) = eh_frame_address(header, facts.mode) else {
         return Ok(None);
     };
     let in_load = |load: &LoadSegment| {
@@ -148,12 +181,15 @@ fn eh_frame_by_hdr(
 }
 
 /// Where `.eh_frame` is linked, by the pointer at the start of `.eh_frame_hdr`.
-fn eh_frame_address(header: &Section) -> Option<u64> {
+fn eh_frame_address(header: &Section, mode: Mode) -> Option<u64> {
     let &[1, encoding, _, _, ref pointer @ ..] = &*header.bytes else {
         return None;
     };
     let encoding = gimli::DwEhPe(encoding);
     let value = match encoding.format() {
+        gimli::DW_EH_PE_absptr if mode == Mode::Bits32 => {
+            u32::from_le_bytes(*pointer.first_chunk()?).into()
+        }
         gimli::DW_EH_PE_absptr | gimli::DW_EH_PE_udata8 | gimli::DW_EH_PE_sdata8 => {
             u64::from_le_bytes(*pointer.first_chunk()?)
         }
@@ -167,7 +203,7 @@ fn eh_frame_address(header: &Section) -> Option<u64> {
         gimli::DW_EH_PE_datarel => header.address,
         _ => return None,
     };
-    (!encoding.is_indirect()).then(|| base.wrapping_add(value))
+    (!encoding.is_indirect()).then(|| mode.narrow(base.wrapping_add(value)))
 }
 
 /// Where the entries of `.eh_frame` end, and whether that is behind their terminator, or else
@@ -197,6 +233,7 @@ fn decompress(
     source: &(impl Source + ?Sized),
     name: &'static str,
     range: &SectionRange,
+    mode: Mode,
     limit: u64,
 ) -> Result<Arc<[u8]>, ElfError> {
     // What is read here is given back at the end, but counts while it lasts.
@@ -205,11 +242,15 @@ fn decompress(
         section: name,
         reason,
     };
-    let (header, data) = data
-        .split_first_chunk::<{ COMPRESSION_HEADER as usize }>()
-        .ok_or_else(|| failed("it has no header".to_owned()))?;
-    let kind = u32::from_le_bytes(*header.first_chunk().expect("24 bytes"));
-    let size = u64::from_le_bytes(*header[8..].first_chunk().expect("24 bytes"));
+    let (kind, size, data) = match mode {
+        Mode::Bits64 => Chdr64::read_from_prefix(&data)
+            .map(|(header, data)| (header.kind.get(), header.size.get(), data))
+            .ok(),
+        Mode::Bits32 => Chdr32::read_from_prefix(&data)
+            .map(|(header, data)| (header.kind.get(), header.size.get().into(), data))
+            .ok(),
+    }
+    .ok_or_else(|| failed("it has no header".to_owned()))?;
     if size > limit {
         return Err(ElfError::TooLarge {
             what: name,

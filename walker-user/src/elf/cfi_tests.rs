@@ -135,7 +135,7 @@ fn packed(kind: u32, size: u64, data: &[u8]) -> Result<Arc<[u8]>, ElfError> {
         size: bytes.len() as u64,
         compressed: true,
     };
-    decompress(&*bytes, ".debug_frame", &range, 1000)
+    decompress(&*bytes, ".debug_frame", &range, Mode::Bits64, 1000)
 }
 
 #[test]
@@ -198,21 +198,32 @@ fn a_section_outside_the_file_is_an_error_and_takes_no_memory() {
             size,
             compressed: false,
         };
-        let error = section(&bytes[..], ".eh_frame", &range, &mut u64::MAX.clone());
+        let error = section(
+            &bytes[..],
+            ".eh_frame",
+            &range,
+            Mode::Bits64,
+            &mut u64::MAX.clone(),
+        );
         assert!(matches!(error, Err(ElfError::Read { .. })));
     }
 }
 
 #[test]
 fn the_pointer_of_eh_frame_hdr_is_read_in_every_encoding() {
-    let hdr = |encoding: u8, pointer: &[u8]| {
+    let hdr_in = |mode: Mode, encoding: u8, pointer: &[u8]| {
         let mut bytes = vec![1, encoding, 3, 0x3b];
         bytes.extend(pointer);
-        eh_frame_address(&Section {
+        let section = Section {
             address: 0x2000,
             bytes: bytes.into(),
-        })
+        };
+        eh_frame_address(&section, mode)
     };
+    let hdr = |encoding: u8, pointer: &[u8]| hdr_in(Mode::Bits64, encoding, pointer);
+    let hdr_32 = |encoding: u8, pointer: &[u8]| hdr_in(Mode::Bits32, encoding, pointer);
+    assert_eq!(hdr_32(0x00, &0x1234u32.to_le_bytes()), Some(0x1234));
+    assert_eq!(hdr_32(0x1b, &(-0x3004i32).to_le_bytes()), Some(0xffff_f000));
     let back = (-0x104i32).to_le_bytes();
     assert_eq!(hdr(0x1b, &back), Some(0x1f00));
     assert_eq!(hdr(0x3b, &back), Some(0x1efc));
@@ -283,4 +294,24 @@ fn a_debug_file_is_found_by_build_id_and_checked() {
         open_debug_file(&folder, &id),
         Err(DebugFileError::Elf { .. })
     ));
+}
+
+#[test]
+fn the_sections_of_32_bit_files() {
+    let files = Compiled::new();
+    let options = ["-m32", "-g", "-fno-asynchronous-unwind-tables"];
+    let program = files.gcc("program", &options);
+    for kind in ["zlib", "none"] {
+        let flag = format!("--compress-debug-sections={kind}");
+        let path = files.objcopy(&program, kind, &[&flag]);
+        let sections = sections(&path);
+        assert_eq!(sections.mode, Mode::Bits32);
+        let plain = section_of(&program, ".debug_frame");
+        let section = sections.debug_frame.unwrap();
+        assert_eq!((section.address, &*section.bytes), (plain.0, &*plain.1));
+    }
+    let bare = files.without_sections_32(&program, "bare");
+    let found = sections(&bare).eh_frame.unwrap();
+    let (address, bytes) = section_of(&program, ".eh_frame");
+    assert_eq!((found.address, &*found.bytes), (address, &*bytes));
 }

@@ -19,9 +19,9 @@ pub enum ElfError {
     /// Not an ELF file at all.
     #[error("not an ELF file")]
     NotElf,
-    /// A program of 32 bits.
-    #[error("32-bit program")]
-    Class32,
+    /// A program for the x32 ABI: 64-bit code with 32-bit pointers.
+    #[error("x32 program (64-bit code with 32-bit pointers), which stackwalk does not read")]
+    X32,
     /// Big-endian, or of another machine.
     #[error("built for another machine (ELF machine number {0})")]
     Machine(u16),
@@ -61,7 +61,7 @@ impl ElfError {
         match self {
             Self::Read { .. } => "file cannot be read",
             Self::NotElf => "not an ELF file",
-            Self::Class32 => "32-bit program",
+            Self::X32 => "x32 program",
             Self::Machine(_) => "built for another machine",
             Self::Type(_) => "neither program nor library",
             Self::Malformed(_) => "malformed ELF file",

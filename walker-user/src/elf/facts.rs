@@ -9,6 +9,7 @@ use super::{
     sections::{self, Sections},
     source::{Source, fill},
 };
+use crate::unwind::user::mode::Mode;
 
 /// The size of pages, in which files are mapped.
 const PAGE: u64 = 4096;
@@ -75,6 +76,8 @@ pub struct DebugLink {
 pub struct ElfFacts {
     /// How it is linked.
     pub kind: ElfKind,
+    /// What code it has.
+    pub mode: Mode,
     /// The loaded parts in the order of the file's table.
     pub loads: Vec<LoadSegment>,
     /// Its build ID.
@@ -91,7 +94,7 @@ impl ElfFacts {
     /// file is in the program headers.
     ///
     /// # Errors
-    /// If it cannot be read, is no x86-64 program or library, or its program headers lie.
+    /// If it cannot be read, is no x86-64 or i386 program or library, or its program headers lie.
     pub fn read(source: &(impl Source + ?Sized)) -> Result<Self, ElfError> {
         let header = FileHeader::read(source)?;
         let segments = header.segments(source)?;
@@ -107,6 +110,7 @@ impl ElfFacts {
             } else {
                 ElfKind::Fixed
             },
+            mode: header.mode(),
             loads: of_kind(elf::PT_LOAD).map(LoadSegment::new).collect(),
             build_id: notes::build_id(source, &segments),
             eh_frame_hdr: of_kind(elf::PT_GNU_EH_FRAME)

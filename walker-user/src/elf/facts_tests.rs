@@ -109,7 +109,10 @@ fn what_is_no_program_of_this_machine_has_a_reason() {
         changed[at..at + bytes.len()].copy_from_slice(bytes);
         ElfFacts::read(&*changed).unwrap_err().to_string()
     };
-    assert_eq!(with(4, &[1]), "32-bit program");
+    assert_eq!(
+        with(4, &[1]),
+        "x32 program (64-bit code with 32-bit pointers), which stackwalk does not read"
+    );
     assert_eq!(with(0, b"\x7fELG"), "not an ELF file");
     assert_eq!(
         with(18, &[183, 0]),
@@ -250,5 +253,32 @@ proptest! {
         bytes[54] = 56;
         bytes[55] = 0;
         let _any_answer = ElfFacts::read(&*bytes);
+    }
+}
+
+#[test]
+fn a_32_bit_program_is_read_like_others() {
+    let files = Compiled::new();
+    for (name, options, kind) in [
+        ("fixed", &["-m32", "-no-pie"][..], ElfKind::Fixed),
+        ("pie", &["-m32", "-pie", "-fPIE"], ElfKind::Relocatable),
+    ] {
+        let path = files.gcc(name, options);
+        let facts = facts(&path);
+        assert_eq!((facts.mode, facts.kind), (Mode::Bits32, kind));
+        let id = facts.build_id.unwrap();
+        assert!(output("readelf", &["-n"], &path).contains(&id.to_string()));
+        assert!(facts.eh_frame_hdr.is_some() && facts.sections.eh_frame.is_some());
+        let twice = symbol(&path, "twice");
+        let load = facts.loads.iter().find(|load| load.executable).unwrap();
+        let offset = twice - load.address + load.offset;
+        assert_eq!(facts.file_offset_to_address(offset), Some(twice));
+        let mut code = [0; 16];
+        let file = File::open(&path).unwrap();
+        assert_eq!(facts.read_code(&file, twice, &mut code).unwrap(), 16);
+        let whole = fs::read(&path).unwrap();
+        for len in 0..100 {
+            assert!(ElfFacts::read(&whole[..len]).is_err());
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The file header and the two tables it points at, as they are in the file.
+//! The file header and the two tables it points at, as they are in a 64-bit file. Those of a 32-bit
+//! file are read into the same form.
 
 use object::elf;
 use zerocopy::{
@@ -8,8 +9,10 @@ use zerocopy::{
 
 use super::{
     ElfError,
+    header32::{FileHeader32, SectionHeader32, SegmentHeader32},
     source::{Source, fill, read},
 };
+use crate::unwind::user::mode::Mode;
 
 /// The most program headers; linkers write about a dozen.
 const MAX_SEGMENTS: u64 = 128;
@@ -19,20 +22,20 @@ const MAX_SECTIONS: u64 = 65_536;
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct FileHeader {
-    ident: [u8; 16],
-    kind: U16,
-    machine: U16,
-    version: U32,
-    entry: U64,
-    segments_offset: U64,
-    sections_offset: U64,
-    flags: U32,
-    header_size: U16,
-    segment_size: U16,
-    segment_count: U16,
-    section_size: U16,
-    section_count: U16,
-    names_index: U16,
+    pub(super) ident: [u8; 16],
+    pub(super) kind: U16,
+    pub(super) machine: U16,
+    pub(super) version: U32,
+    pub(super) entry: U64,
+    pub(super) segments_offset: U64,
+    pub(super) sections_offset: U64,
+    pub(super) flags: U32,
+    pub(super) header_size: U16,
+    pub(super) segment_size: U16,
+    pub(super) segment_count: U16,
+    pub(super) section_size: U16,
+    pub(super) section_count: U16,
+    pub(super) names_index: U16,
 }
 
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
@@ -42,7 +45,7 @@ pub(super) struct SegmentHeader {
     pub(super) flags: U32,
     pub(super) offset: U64,
     pub(super) address: U64,
-    physical: U64,
+    pub(super) physical: U64,
     pub(super) file_size: U64,
     pub(super) memory_size: U64,
     pub(super) align: U64,
@@ -59,8 +62,8 @@ pub(super) struct SectionHeader {
     pub(super) size: U64,
     pub(super) link: U32,
     pub(super) info: U32,
-    align: U64,
-    entry_size: U64,
+    pub(super) align: U64,
+    pub(super) entry_size: U64,
 }
 
 const _: () = assert!(size_of::<FileHeader>() == 64);
@@ -68,7 +71,7 @@ const _: () = assert!(size_of::<SegmentHeader>() == 56);
 const _: () = assert!(size_of::<SectionHeader>() == 64);
 
 impl FileHeader {
-    /// Reads it and rejects what is no x86-64 program or library.
+    /// Reads it and rejects what is no x86-64 or i386 program or library.
     pub(super) fn read(source: &(impl Source + ?Sized)) -> Result<Self, ElfError> {
         // The class is told before the rest is read: a 32-bit header is shorter.
         let mut ident = [0; 16];
@@ -79,26 +82,38 @@ impl FileHeader {
         if ident[..4] != elf::ELFMAG {
             return Err(ElfError::NotElf);
         }
-        if ident[4] == elf::ELFCLASS32.0 {
-            return Err(ElfError::Class32);
-        }
-        let mut bytes = [0; size_of::<Self>()];
-        fill(source, "the ELF header", 0, &mut bytes)?;
-        let header = Self::read_from_bytes(&bytes)
-            .map_err(|_| ElfError::Malformed("the ELF header's size"))?;
+        let header = if ident[4] == elf::ELFCLASS32.0 {
+            let mut bytes = [0; size_of::<FileHeader32>()];
+            fill(source, "the ELF header", 0, &mut bytes)?;
+            FileHeader32::read_from_bytes(&bytes).map(Self::from).ok()
+        } else {
+            let mut bytes = [0; size_of::<Self>()];
+            fill(source, "the ELF header", 0, &mut bytes)?;
+            Self::read_from_bytes(&bytes).ok()
+        };
+        let header = header.ok_or(ElfError::Malformed("the ELF header's size"))?;
         let machine = header.machine.get();
         if ident[5] != elf::ELFDATA2LSB.0 {
             return Err(ElfError::Machine(machine.swap_bytes()));
         }
-        if ident[4] != elf::ELFCLASS64.0 {
-            return Err(ElfError::Malformed("neither of 32 nor of 64 bits"));
-        }
-        if machine != elf::EM_X86_64.0 {
-            return Err(ElfError::Machine(machine));
+        match (elf::FileClass(ident[4]), elf::Machine(machine)) {
+            (elf::ELFCLASS64, elf::EM_X86_64) | (elf::ELFCLASS32, elf::EM_386) => {}
+            (elf::ELFCLASS32, elf::EM_X86_64) => return Err(ElfError::X32),
+            (elf::ELFCLASS64 | elf::ELFCLASS32, _) => return Err(ElfError::Machine(machine)),
+            _ => return Err(ElfError::Malformed("neither of 32 nor of 64 bits")),
         }
         match elf::FileType(header.kind.get()) {
             elf::ET_EXEC | elf::ET_DYN => Ok(header),
             elf::FileType(other) => Err(ElfError::Type(other)),
+        }
+    }
+
+    /// What code it has.
+    pub(super) fn mode(&self) -> Mode {
+        if self.ident[4] == elf::ELFCLASS32.0 {
+            Mode::Bits32
+        } else {
+            Mode::Bits64
         }
     }
 
@@ -119,12 +134,19 @@ impl FileHeader {
         if self.segment_count.get() == elf::PN_XNUM {
             count = self.first_section(source)?.info.get().into();
         }
-        if usize::from(self.segment_size.get()) != size_of::<SegmentHeader>() {
+        let size = match self.mode() {
+            Mode::Bits64 => size_of::<SegmentHeader>(),
+            Mode::Bits32 => size_of::<SegmentHeader32>(),
+        };
+        if usize::from(self.segment_size.get()) != size {
             return Err(ElfError::Malformed("the size of a program header"));
         }
         let what = "the program headers";
         let offset = self.segments_offset.get();
-        table(source, what, offset, count, MAX_SEGMENTS)
+        match self.mode() {
+            Mode::Bits64 => table::<SegmentHeader, _>(source, what, offset, count, MAX_SEGMENTS),
+            Mode::Bits32 => table::<SegmentHeader32, _>(source, what, offset, count, MAX_SEGMENTS),
+        }
     }
 
     /// The section headers, none if there is no table, and the index of the one with the names.
@@ -147,29 +169,47 @@ impl FileHeader {
                 names = first.link.get();
             }
         }
-        let sections = table(source, "the section headers", offset, count, MAX_SECTIONS)?;
+        let sections = self.section_table(source, "the section headers", count, MAX_SECTIONS)?;
         Ok((sections, names as usize))
     }
 
     /// Section 0 holds the counts that do not fit into the file header.
     fn first_section(&self, source: &(impl Source + ?Sized)) -> Result<SectionHeader, ElfError> {
-        if usize::from(self.section_size.get()) != size_of::<SectionHeader>() {
+        let size = match self.mode() {
+            Mode::Bits64 => size_of::<SectionHeader>(),
+            Mode::Bits32 => size_of::<SectionHeader32>(),
+        };
+        if usize::from(self.section_size.get()) != size {
             return Err(ElfError::Malformed("the size of a section header"));
         }
-        let offset = self.sections_offset.get();
-        table(source, "the first section header", offset, 1, 1)?
+        self.section_table(source, "the first section header", 1, 1)?
             .pop()
             .ok_or(ElfError::Malformed("no first section header"))
     }
+
+    fn section_table(
+        &self,
+        source: &(impl Source + ?Sized),
+        what: &'static str,
+        count: u64,
+        limit: u64,
+    ) -> Result<Vec<SectionHeader>, ElfError> {
+        let offset = self.sections_offset.get();
+        match self.mode() {
+            Mode::Bits64 => table::<SectionHeader, _>(source, what, offset, count, limit),
+            Mode::Bits32 => table::<SectionHeader32, _>(source, what, offset, count, limit),
+        }
+    }
 }
 
-fn table<T: FromBytes>(
+/// Reads `count` entries that are `T` in the file.
+fn table<T: FromBytes, U: From<T>>(
     source: &(impl Source + ?Sized),
     what: &'static str,
     offset: u64,
     count: u64,
     limit: u64,
-) -> Result<Vec<T>, ElfError> {
+) -> Result<Vec<U>, ElfError> {
     if count > limit {
         return Err(ElfError::TooLarge {
             what,
@@ -181,6 +221,7 @@ fn table<T: FromBytes>(
     let bytes = read(source, what, offset, count * size, limit * size)?;
     bytes
         .chunks_exact(size_of::<T>())
-        .map(|entry| T::read_from_bytes(entry).map_err(|_| ElfError::Malformed(what)))
+        .map(|entry| T::read_from_bytes(entry).map(U::from))
+        .map(|entry| entry.map_err(|_| ElfError::Malformed(what)))
         .collect()
 }

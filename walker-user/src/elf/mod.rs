@@ -2,7 +2,8 @@
 //!
 //! The files belong to unprivileged users who may change them while they are read, so they are
 //! never mapped but read at offsets, every count and size is bounded, and a lie is an
-//! [`ElfError`]. Only x86-64 programs and libraries are understood. This module does not find
+//! [`ElfError`]. Only programs and libraries of x86-64 and i386
+//! are understood. This module does not find
 //! files (that is the job of `process`), interpret unwind information or look up symbols.
 
 mod build_id;
@@ -12,6 +13,7 @@ mod error;
 mod facts;
 mod go_functions;
 mod header;
+mod header32;
 mod notes;
 mod sections;
 mod source;

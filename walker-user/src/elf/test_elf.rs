@@ -59,6 +59,16 @@ impl Compiled {
         file.write_all_at(&[0; 6], 58).unwrap();
         path
     }
+
+    /// The same of a 32-bit file.
+    pub(crate) fn without_sections_32(&self, from: &Path, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::copy(from, &path).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.write_all_at(&[0; 4], 32).unwrap();
+        file.write_all_at(&[0; 6], 46).unwrap();
+        path
+    }
 }
 
 fn run(command: &mut Command) {

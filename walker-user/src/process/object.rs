@@ -12,7 +12,10 @@ use super::{
     open::{FileState, Opened},
     roots::Root,
 };
-use crate::elf::{BuildId, ElfFacts, LoadSegment, Source};
+use crate::{
+    elf::{BuildId, ElfFacts, LoadSegment, Source},
+    unwind::user::mode::Mode,
+};
 
 /// An object file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -133,7 +136,7 @@ impl Object {
 pub(super) enum Key {
     BuildId(BuildId),
     File(FileState),
-    Vdso,
+    Vdso(Mode),
 }
 
 impl Key {

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     elf::{self, ElfError, ElfFacts},
     sys::{limits, threads::living_thread},
-    unwind::user::sections::CfiSections,
+    unwind::user::{mode::Mode, sections::CfiSections},
 };
 
 /// The most bytes that are remembered of objects, their contents not included: a hundred thousand
@@ -62,7 +62,8 @@ pub struct Objects {
     proc: PathBuf,
     objects: Vec<Object>,
     by_key: FxHashMap<Key, ObjectId>,
-    vdso: Option<Result<ObjectId, Unavailable>>,
+    /// Those of 64-bit and of 32-bit processes.
+    vdsos: FxHashMap<Mode, Result<ObjectId, Unavailable>>,
     open: usize,
     max_open: usize,
     /// Bytes that are remembered of all objects.
@@ -94,7 +95,7 @@ impl Objects {
             proc,
             objects: Vec::new(),
             by_key: FxHashMap::default(),
-            vdso: None,
+            vdsos: FxHashMap::default(),
             open: 0,
             max_open,
             bytes: 0,
@@ -280,11 +281,17 @@ impl Objects {
     }
 
     fn vdso_of(&mut self, mapping: &Mapping) -> Result<ObjectId, Unavailable> {
-        let vdso = match self.vdso {
-            Some(known) => known,
+        let mode = if mapping.start < ABOVE_32_BITS {
+            Mode::Bits32
+        } else {
+            Mode::Bits64
+        };
+        let vdso = match self.vdsos.get(&mode) {
+            Some(known) => *known,
             None => {
-                let read = self.read_vdso();
-                *self.vdso.insert(read)
+                let read = self.read_vdso(mode);
+                self.vdsos.insert(mode, read);
+                read
             }
         }?;
         let len = mapping.end - mapping.start;
@@ -292,20 +299,20 @@ impl Objects {
             Some(Contents::Memory(bytes)) => bytes.len() as u64,
             _ => 0,
         };
-        if mapping.start < ABOVE_32_BITS || len != ours {
+        if len != ours {
             return Err(Unavailable::OtherVdso);
         }
         Ok(vdso)
     }
 
-    fn read_vdso(&mut self) -> Result<ObjectId, Unavailable> {
-        let bytes = vdso::read()?;
+    fn read_vdso(&mut self, mode: Mode) -> Result<ObjectId, Unavailable> {
+        let bytes = vdso::read(mode)?;
         let facts = ElfFacts::read(&*bytes)?;
         let object = Object {
             path: PathBuf::from("[vdso]"),
             root: None,
             facts: Arc::new(facts),
-            key: Key::Vdso,
+            key: Key::Vdso(mode),
             place: PathBuf::new(),
             contents: None,
             state: None,

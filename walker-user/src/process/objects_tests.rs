@@ -291,11 +291,16 @@ fn the_vdso_is_an_object_like_others() {
     assert!(sections.eh_frame.is_some() && sections.eh_frame_hdr.is_some());
     process.end();
 
-    let len = mapping.end - mapping.start;
+    // Below 4 GiB there is that of a 32-bit process.
+    let len = vdso::read(Mode::Bits32).unwrap().len() as u64;
     mapping.start = 0xf7f0_0000;
     mapping.end = mapping.start + len;
-    let other = objects.locate(NOBODY, &mapping, mapping.start);
-    assert_eq!(other, Err(Unavailable::OtherVdso));
+    let other = objects.locate(NOBODY, &mapping, mapping.start).unwrap();
+    assert_ne!(other.object, located.object);
+    assert_eq!(objects.get(other.object).facts().mode, Mode::Bits32);
+    mapping.end += 0x1000;
+    let none = objects.locate(NOBODY, &mapping, mapping.start);
+    assert_eq!(none, Err(Unavailable::OtherVdso));
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub enum Unavailable {
     Anonymous,
     /// There is no file, but something of the kernel.
     Special,
-    /// The vDSO is not that of 64-bit processes.
+    /// The vDSO is neither that of 64-bit processes nor that of 32-bit ones.
     OtherVdso,
     /// Nothing is at the path any more, and the process is gone.
     Gone,
@@ -51,7 +51,7 @@ impl Unavailable {
         match self {
             Self::Anonymous => "memory without a file",
             Self::Special => "memory of the kernel without a file",
-            Self::OtherVdso => "vDSO of a 32-bit process",
+            Self::OtherVdso => "not the vDSO that the kernel gives programs",
             Self::Gone => "file is gone",
             Self::Denied => "file cannot be opened",
             Self::NotRegular => "not a regular file",

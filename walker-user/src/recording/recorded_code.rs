@@ -15,6 +15,7 @@ use crate::{
     process::{self, object::Contents, object::ObjectId},
     stack_tree::Code,
     unwind::user::{
+        mode::Mode,
         tables::CfiTables,
         walk::{CodeAt, CodeKind, ModuleId, UserCode},
     },
@@ -110,16 +111,22 @@ impl<'a> RecordedCode<'a> {
 
 impl RecordedObject {
     fn read(files: &RecordedFiles<'_>, id: ObjectId) -> Option<Self> {
-        let contents = match files.is_vdso(id) {
-            true => Contents::Memory(process::vdso_bytes().ok()?),
-            false => Contents::File(files.open(id).ok()?.file),
+        let build_id = files.build_id(id);
+        let facts_of = |contents: &Contents| {
+            let facts = ElfFacts::read(contents).ok();
+            facts.filter(|facts| build_id.is_none() || facts.build_id == build_id)
         };
-        let facts = ElfFacts::read(&contents).ok()?;
-        if let Some(id) = files.build_id(id)
-            && facts.build_id != Some(id)
-        {
-            return None;
-        }
+        let (contents, facts) = match files.is_vdso(id) {
+            true => [Mode::Bits64, Mode::Bits32].into_iter().find_map(|mode| {
+                let contents = Contents::Memory(process::vdso_bytes(mode).ok()?);
+                facts_of(&contents).map(|facts| (contents, facts))
+            })?,
+            false => {
+                let contents = Contents::File(files.open(id).ok()?.file);
+                let facts = facts_of(&contents)?;
+                (contents, facts)
+            }
+        };
         let folder = Some(Path::new(DEBUG_FOLDER));
         let sections = elf::read_all_cfi_sections(&contents, &facts, MAX_TABLES, folder).ok();
         Some(Self {

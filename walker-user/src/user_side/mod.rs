@@ -26,10 +26,7 @@ use std::{
 
 use anyhow::Context as _;
 use rustc_hash::FxHashMap;
-use walker_common::{
-    StackKind,
-    wire::{Registers, USER_CS},
-};
+use walker_common::{StackKind, wire::Registers};
 
 use self::{
     code::ProcessCode, jit_files::JitFiles, memory::ProcessMemory, seen::SeenLog,
@@ -55,6 +52,7 @@ use crate::{
     unwind::{
         Frame, FrameSource, StopReason,
         user::{
+            mode::Mode,
             registers::UserRegisters,
             stack::UserStack,
             walk::{UserCode, UserWalk, UserWalker},
@@ -368,7 +366,7 @@ pub(crate) fn walk_copy(
     copy: Option<UserStackCopy<'_>>,
     frames: &mut Vec<Frame>,
 ) -> UserWalk {
-    if registers.cs & 0xffff != USER_CS {
+    if Mode::of_code_segment(registers.cs).is_none() {
         frames.push(interrupted(registers));
         return UserWalk {
             stop: StopReason::NoUnwindInfo { ip: registers.ip },
@@ -388,7 +386,14 @@ pub(crate) fn walk_copy(
 
 /// Whether user space entered the kernel for `execve` or `execveat`.
 pub(crate) const fn is_exec(registers: &Registers) -> bool {
-    registers.orig_ax == libc::SYS_execve as u64 || registers.orig_ax == libc::SYS_execveat as u64
+    match Mode::of_code_segment(registers.cs) {
+        // `arch/x86/entry/syscalls/syscall_32.tbl`
+        Some(Mode::Bits32) => matches!(registers.orig_ax, 11 | 358),
+        _ => {
+            registers.orig_ax == libc::SYS_execve as u64
+                || registers.orig_ax == libc::SYS_execveat as u64
+        }
+    }
 }
 
 /// The bytes in a file without a name, for a reader that wants a file.
@@ -411,6 +416,8 @@ pub(crate) const fn interrupted(registers: &Registers) -> Frame {
 
 #[cfg(test)]
 mod tests {
+    use walker_common::wire::{Registers, USER_CS, USER32_CS};
+
     use super::*;
 
     #[test]
@@ -424,5 +431,20 @@ mod tests {
         assert_eq!(files.id(b"/yet another"), more);
         assert_eq!(files.id(b"/f7"), 7);
         assert_eq!(files.names.len(), MAX_NO_FILES + 1);
+    }
+
+    #[test]
+    fn system_calls_have_other_numbers_in_32_bits() {
+        let exec = |cs, orig_ax| {
+            is_exec(&Registers {
+                cs,
+                orig_ax,
+                ..Registers::default()
+            })
+        };
+        assert!(exec(USER_CS, 59) && exec(USER_CS, 322));
+        assert!(!exec(USER_CS, 11) && !exec(USER_CS, 358));
+        assert!(exec(USER32_CS, 11) && exec(USER32_CS, 358));
+        assert!(!exec(USER32_CS, 59) && !exec(USER32_CS, 322));
     }
 }

@@ -202,6 +202,17 @@ impl Verdict {
         verdict
     }
 
+    /// No stack is wrong, and nine of ten are whole: what 32-bit libraries have in assembly often
+    /// has no unwind information, and the walk ends there.
+    pub(crate) fn assert_none_wrong(&self, name: &str) {
+        let all = self.right + self.outside + self.short + self.broken + self.wrong;
+        println!("{name}, 32 bits: {self}");
+        assert_eq!(self.wrong, 0, "{name}: {self:#?}");
+        assert!(self.right > 100, "{name}: too few samples: {self:#?}");
+        let short = self.short + self.broken + self.outside;
+        assert!(short * 10 <= all, "{name}: {self:#?}");
+    }
+
     /// No stack is wrong, and hardly any is short or outside of the program's own functions.
     pub(crate) fn assert_right(&self, name: &str) {
         let all = self.right + self.outside + self.short + self.broken + self.wrong;

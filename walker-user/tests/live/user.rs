@@ -26,6 +26,16 @@ pub(crate) const TESTS: &[Test] = &[
     test!(a_library_that_is_loaded_later),
     test!(the_vdso),
     test!(exceptions),
+    test!(programs_of_32_bits),
+    test!(unusual_frames_of_32_bits),
+    test!(signals_in_32_bits),
+    test!(a_signal_at_any_instruction_of_32_bits),
+    test!(deep_stacks_and_threads_of_32_bits),
+    test!(the_vdso_of_32_bits),
+    test!(a_library_of_32_bits),
+    test!(callbacks_of_32_bits),
+    test!(exceptions_of_32_bits),
+    test!(system_calls_of_32_bits),
     test!(rust),
     test!(may be ignored: musl),
     test!(may be ignored: go),
@@ -55,6 +65,14 @@ fn check(place: &Place, command: &[&str], comm: &str, source: &str, name_of: fn(
     verdict.assert_right(source);
 }
 
+/// The same of a 32-bit program.
+fn check_32(place: &Place, command: &[&str], comm: &str, source: &str) {
+    record(place, command);
+    let stacks = read(&place.path("run.txt"));
+    let verdict = Verdict::of(&stacks, comm, &Chains::of(source), same);
+    verdict.assert_none_wrong(source);
+}
+
 fn same(name: &str) -> &str {
     name
 }
@@ -66,7 +84,11 @@ fn check_built(compiler: &str, name: &str, options: &[&str], arguments: &[&str])
     let comm = program.file_name().unwrap().to_str().unwrap().to_owned();
     let mut command = vec![text(&program)];
     command.extend(arguments);
-    check(&place, &command, &comm, name, same);
+    if options.contains(&"-m32") {
+        check_32(&place, &command, &comm, name);
+    } else {
+        check(&place, &command, &comm, name, same);
+    }
 }
 
 fn text(path: &Path) -> &str {
@@ -123,8 +145,12 @@ fn the_vdso() {
 /// At the end of its work libgcc overwrites its own return address with that of the handler, and
 /// what it saved with the handler's registers. A walk that meets it then ends there.
 fn exceptions() {
+    check_exceptions(&["-O2"]);
+}
+
+fn check_exceptions(options: &[&str]) {
     let place = Place::new();
-    let program = compile(&place, "g++", "exceptions.cpp", &["-O2"]);
+    let program = compile(&place, "g++", "exceptions.cpp", options);
     record(&place, &[text(&program)]);
     let landing = |stack: &TextStack| {
         !stack.complete && stack.user.iter().any(|name| name.starts_with("_Unwind_"))
@@ -133,9 +159,87 @@ fn exceptions() {
         read(&place.path("run.txt")).into_iter().partition(landing);
     let landing: u64 = landing.iter().map(|stack| stack.samples).sum();
     let verdict = Verdict::of(&stacks, "exceptions", &Chains::of("exceptions.cpp"), same);
-    verdict.assert_right("exceptions.cpp");
+    if options.contains(&"-m32") {
+        verdict.assert_none_wrong("exceptions.cpp");
+    } else {
+        verdict.assert_right("exceptions.cpp");
+    }
     println!("exceptions.cpp: {landing} interrupted while libgcc lands");
     assert!(landing * 20 < verdict.right, "{landing} of {verdict}");
+}
+
+fn programs_of_32_bits() {
+    for options in [
+        &["-m32", "-O2", "-fomit-frame-pointer"][..],
+        &["-m32", "-O3", "-no-pie"],
+        &["-m32", "-O2", "-static"],
+    ] {
+        check_built("gcc", "plain.c", options, &[]);
+    }
+}
+
+fn unusual_frames_of_32_bits() {
+    check_built("gcc", "frames.c", &["-m32", "-O2"], &[]);
+}
+
+fn signals_in_32_bits() {
+    check_built("gcc", "signals.c", &["-m32", "-O2"], &[]);
+}
+
+fn a_signal_at_any_instruction_of_32_bits() {
+    check_built("gcc", "fault.c", &["-m32", "-O2"], &[]);
+}
+
+fn deep_stacks_and_threads_of_32_bits() {
+    let place = Place::new();
+    let program = compile(&place, "gcc", "recursion.c", &["-m32", "-O1"]);
+    let command = ["env", LONGER, text(&program)];
+    check_32(&place, &command, "recursion", "recursion.c");
+    check_built("gcc", "threads.c", &["-m32", "-O2"], &[]);
+}
+
+fn the_vdso_of_32_bits() {
+    check_built("gcc", "vdso.c", &["-m32", "-O2"], &[]);
+}
+
+fn a_library_of_32_bits() {
+    let place = Place::new();
+    let options = ["-m32", "-O2", "-shared", "-fPIC"];
+    let library = compile(&place, "gcc", "plugin.c", &options);
+    check_built("gcc", "loader.c", &["-m32", "-O2"], &[text(&library)]);
+}
+
+fn callbacks_of_32_bits() {
+    check_built("gcc", "callbacks.c", &["-m32", "-O2"], &[]);
+}
+
+fn exceptions_of_32_bits() {
+    check_exceptions(&["-m32", "-O2"]);
+}
+
+/// By `int 0x80` and by the vDSO's `__kernel_vsyscall`, with the flags of both in other registers.
+fn system_calls_of_32_bits() {
+    check_built("gcc", "calls32.c", &["-m32", "-O2"], &[]);
+    let place = Place::new();
+    let program = compile(&place, "gcc", "sleeps32.c", &["-m32", "-O2"]);
+    let arguments = [
+        "record",
+        "--off-cpu",
+        "-o",
+        "run.folded",
+        "--",
+        text(&program),
+    ];
+    let run = Running::start(place.stackwalk(&arguments).env("CORPUS_MS", TIME)).wait();
+    assert_eq!(run.status.code(), Some(0), "{run:?}");
+    let folded = std::fs::read_to_string(place.path("run.folded")).unwrap();
+    for way in ["by_interrupt", "by_vdso"] {
+        let waits: Vec<&str> = folded.lines().filter(|line| line.contains(way)).collect();
+        assert!(!waits.is_empty(), "{way}: {folded}");
+        for line in waits {
+            assert!(line.contains(&format!(";main;sleeps;{way};")), "{line}");
+        }
+    }
 }
 
 fn rust() {

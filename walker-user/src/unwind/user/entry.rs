@@ -6,6 +6,8 @@ use gimli::{
     BaseAddresses, EndianSlice, FrameDescriptionEntry, LittleEndian, UnwindOffset, UnwindSection,
 };
 
+use super::mode::Mode;
+
 /// Longest augmentation string that is looked at. Those in use have up to six characters.
 const MAX_AUGMENTATION: usize = 12;
 
@@ -54,6 +56,7 @@ pub(super) fn parse_fde<'t, S>(
     bytes: &'t [u8],
     bases: &BaseAddresses,
     offset: usize,
+    mode: Mode,
 ) -> Result<Fde<'t>, NoRow>
 where
     S: UnwindSection<Reader<'t>>,
@@ -62,7 +65,7 @@ where
     let cie = UnwindOffset::into(partial.cie_offset());
     check_augmentation(bytes, cie)?;
     let fde = partial.parse(UnwindSection::cie_from_offset)?;
-    if fde.cie().address_size() != 8 {
+    if fde.cie().address_size() != mode.word_bytes() {
         return Err(NoRow::Malformed);
     }
     Ok(fde)

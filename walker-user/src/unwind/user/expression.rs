@@ -6,19 +6,21 @@
 
 use gimli::{Encoding, EndianSlice, Format, LittleEndian, Operation};
 
-use super::{registers::UserRegisters, stack::StackReader};
+use super::{mode::Mode, registers::UserRegisters, stack::StackReader};
 
 /// Most operations one expression may take. glibc's longest has five, that of a PLT ten.
 const MAX_STEPS: usize = 256;
 /// Most values that may wait on an expression's stack.
 const MAX_DEPTH: usize = 32;
 
-/// How addresses are encoded in an expression of an x86-64 object.
-const ENCODING: Encoding = Encoding {
-    address_size: 8,
-    format: Format::Dwarf32,
-    version: 4,
-};
+/// How addresses are encoded in an expression.
+fn encoding(mode: Mode) -> Encoding {
+    Encoding {
+        address_size: mode.word_bytes(),
+        format: Format::Dwarf32,
+        version: 4,
+    }
+}
 
 /// Why an expression has no value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +38,12 @@ pub(super) enum NoValue {
 struct Values {
     values: [u64; MAX_DEPTH],
     used: usize,
+    mode: Mode,
 }
 
 impl Values {
     fn push(&mut self, value: u64) -> Result<(), NoValue> {
-        *self.values.get_mut(self.used).ok_or(NoValue::Malformed)? = value;
+        *self.values.get_mut(self.used).ok_or(NoValue::Malformed)? = self.mode.narrow(value);
         self.used += 1;
         Ok(())
     }
@@ -70,7 +73,8 @@ impl Values {
 
     /// As [`Values::binary`], for comparisons, which are signed in DWARF.
     fn compare(&mut self, operation: impl FnOnce(&i64, &i64) -> bool) -> Result<(), NoValue> {
-        self.binary(|left, right| u64::from(operation(&left.cast_signed(), &right.cast_signed())))
+        let mode = self.mode;
+        self.binary(|left, right| u64::from(operation(&mode.signed(left), &mode.signed(right))))
     }
 }
 
@@ -84,7 +88,11 @@ pub(super) fn evaluate(
     stack: &mut StackReader<'_>,
     budget: &mut u32,
 ) -> Result<u64, NoValue> {
-    let mut values = Values::default();
+    let mode = registers.mode();
+    let mut values = Values {
+        mode,
+        ..Values::default()
+    };
     if let Some(initial) = initial {
         values.push(initial)?;
     }
@@ -94,7 +102,8 @@ pub(super) fn evaluate(
             return values.pop();
         }
         *budget = budget.checked_sub(1).ok_or(NoValue::Malformed)?;
-        let operation = Operation::parse(&mut rest, ENCODING).map_err(|_| NoValue::Malformed)?;
+        let operation =
+            Operation::parse(&mut rest, encoding(mode)).map_err(|_| NoValue::Malformed)?;
         if let Some(jump) = step(&operation, &mut values, registers, stack)? {
             let target = (code.len() - rest.len())
                 .checked_add_signed(isize::from(jump))
@@ -122,7 +131,7 @@ fn step(
             base_type,
         } if base_type.0 == 0 => {
             let value = registers
-                .get(usize::from(register.0))
+                .get(registers.mode().slot(register.0))
                 .ok_or(NoValue::Register)?;
             values.push(value.wrapping_add_signed(offset))?;
         }
@@ -131,7 +140,7 @@ fn step(
             size,
             space: false,
         } if base_type.0 == 0 => {
-            if !matches!(size, 1 | 2 | 4 | 8) {
+            if !matches!(size, 1 | 2 | 4 | 8) || size > registers.mode().word_bytes() {
                 return Err(NoValue::Malformed);
             }
             let address = values.pop()?;
@@ -173,8 +182,9 @@ fn arithmetic(
     operation: &Operation<EndianSlice<'_, LittleEndian>>,
     values: &mut Values,
 ) -> Result<(), NoValue> {
+    let mode = values.mode;
     match *operation {
-        Operation::Abs => values.unary(|value| value.cast_signed().unsigned_abs()),
+        Operation::Abs => values.unary(|value| mode.signed(value).unsigned_abs()),
         Operation::Neg => values.unary(u64::wrapping_neg),
         Operation::Not => values.unary(|value| !value),
         Operation::PlusConstant { value } => values.unary(|left| left.wrapping_add(value)),
@@ -189,8 +199,8 @@ fn arithmetic(
                 return Err(NoValue::Malformed);
             }
             values.binary(|left, right| {
-                left.cast_signed()
-                    .wrapping_div(right.cast_signed())
+                mode.signed(left)
+                    .wrapping_div(mode.signed(right))
                     .cast_unsigned()
             })
         }
@@ -208,7 +218,7 @@ fn arithmetic(
         }
         Operation::Shra => values.binary(|left, count| {
             let count = u32::try_from(count).unwrap_or(63).min(63);
-            (left.cast_signed() >> count).cast_unsigned()
+            (mode.signed(left) >> count).cast_unsigned()
         }),
         Operation::Eq => values.compare(i64::eq),
         Operation::Ne => values.compare(i64::ne),

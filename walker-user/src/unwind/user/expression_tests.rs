@@ -4,6 +4,7 @@ use super::{MAX_DEPTH, NoValue, evaluate};
 use crate::unwind::{
     memory::Segment,
     user::{
+        mode::Mode,
         registers::UserRegisters,
         stack::{StackReader, UserStack},
     },
@@ -23,7 +24,7 @@ fn run_from(code: &[u8], initial: Option<u64>) -> Result<u64, NoValue> {
     let mut registers = UserRegisters::new(0x4_0000, STACK);
     registers.set(6, Some(0x2000));
     let mut budget = 1 << 20;
-    let mut stack = StackReader::new(&stack);
+    let mut stack = StackReader::new(&stack, Mode::Bits64);
     evaluate(code, initial, &registers, &mut stack, &mut budget)
 }
 
@@ -202,7 +203,7 @@ fn the_budget_is_used_up() {
         cut_by_budget: false,
     };
     let registers = UserRegisters::new(0, 0);
-    let mut reader = StackReader::new(&stack);
+    let mut reader = StackReader::new(&stack, Mode::Bits64);
     let mut budget = 3;
     let code = [0x31, 0x31];
     assert_eq!(

@@ -7,6 +7,7 @@
 use walker_common::wire::USER_CS;
 
 use super::{
+    mode::Mode,
     registers::{UserRegisters, dwarf},
     rule::Rule,
     stack::is_user_address,
@@ -85,7 +86,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
         }
         let sp = self.registers.sp();
         for number in 0..START_WORDS {
-            let address = sp.wrapping_add(8 * number);
+            let address = sp.wrapping_add(self.word() * number);
             let word = self.needed(address)?;
             let Some(word) = word else {
                 return Ok(false);
@@ -93,7 +94,9 @@ impl<C: UserCode> Walk<'_, '_, C> {
             match self.rule_of_caller(word) {
                 None | Some(Rule::NotCalled) => {}
                 Some(Rule::Exits) => return Ok(true),
-                Some(Rule::NoReturn) => return self.is_first_stack(address.wrapping_add(8)),
+                Some(Rule::NoReturn) => {
+                    return self.is_first_stack(address.wrapping_add(self.word()));
+                }
                 Some(_) => return Ok(false),
             }
         }
@@ -109,8 +112,8 @@ impl<C: UserCode> Walk<'_, '_, C> {
         let Some(count @ 1..MAX_ARGUMENTS) = self.needed(address)? else {
             return Ok(false);
         };
-        let end = address.wrapping_add(8 * (count + 1));
-        let first = self.needed(address.wrapping_add(8))?;
+        let end = address.wrapping_add(self.word() * (count + 1));
+        let first = self.needed(address.wrapping_add(self.word()))?;
         let points_up = first.is_some_and(|first| first > end && is_user_address(first));
         Ok(address.is_multiple_of(16) && points_up && self.needed(end)? == Some(0))
     }
@@ -143,7 +146,9 @@ impl<C: UserCode> Walk<'_, '_, C> {
     /// unwind information for it).
     pub(super) fn signal_frame(&mut self) -> Option<UserRegisters> {
         let (ip, sp) = (self.registers.ip(), self.registers.sp());
-        if !self.interrupted() && self.is_behind_call(ip) == Some(true) {
+        // That of 32-bit code is told by the vDSO, which has the code to return by.
+        let other_mode = self.registers.mode() != Mode::Bits64;
+        if other_mode || !self.interrupted() && self.is_behind_call(ip) == Some(true) {
             return None;
         }
         let mut word = |offset: u64| self.stack.word(sp.checked_add(offset)?);
@@ -173,10 +178,10 @@ impl<C: UserCode> Walk<'_, '_, C> {
         let (ip, sp) = (self.registers.ip(), self.registers.sp());
         let no_info = StopReason::NoUnwindInfo { ip };
         let rbp = self.registers.get(dwarf::RBP).ok_or(no_info)?;
-        if rbp % 8 != 0 || rbp < sp || !is_user_address(rbp) {
+        if rbp % self.word() != 0 || rbp < sp || !is_user_address(rbp) {
             return Err(no_info);
         }
-        let return_slot = rbp + 8;
+        let return_slot = rbp + self.word();
         let Some(return_address) = self.stack.word(return_slot) else {
             return Err(self.stack.missing(return_slot));
         };
@@ -196,7 +201,8 @@ impl<C: UserCode> Walk<'_, '_, C> {
         if next != 0 && next <= rbp && !has_rule {
             return Err(no_info);
         }
-        let mut caller = UserRegisters::new(return_address, return_slot + 8);
+        let mut caller = UserRegisters::new(return_address, return_slot + self.word())
+            .in_mode(self.registers.mode());
         caller.set(dwarf::RBP, Some(next));
         Ok(caller)
     }
@@ -214,7 +220,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
         let mut caller = self.registers;
         caller.forget_caller_saved();
         caller.set(dwarf::RA, Some(return_address));
-        caller.set(dwarf::RSP, Some(sp.wrapping_add(8)));
+        caller.set(dwarf::RSP, Some(sp.wrapping_add(self.word())));
         // The word may also be left from before, if it was a jump and not a call.
         self.reliable = false;
         self.go_to(caller, FrameSource::Scan)

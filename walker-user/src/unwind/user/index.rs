@@ -2,7 +2,10 @@
 
 use gimli::{BaseAddresses, UnwindSection};
 
-use super::entry::{Reader, entry_end, parse_fde};
+use super::{
+    entry::{Reader, entry_end, parse_fde},
+    mode::Mode,
+};
 
 /// Most entries that are tried for one address where several begin before it.
 pub(super) const MAX_CANDIDATES: usize = 4;
@@ -25,7 +28,12 @@ pub(super) struct FdeIndex(Vec<IndexEntry>);
 impl FdeIndex {
     /// Reads every FDE once. Those that cannot be parsed are left out, and what follows an entry
     /// whose length is wrong cannot be found.
-    pub(super) fn new<'t, S>(section: &S, bytes: &'t [u8], bases: &BaseAddresses) -> Self
+    pub(super) fn new<'t, S>(
+        section: &S,
+        bytes: &'t [u8],
+        bases: &BaseAddresses,
+        mode: Mode,
+    ) -> Self
     where
         S: UnwindSection<Reader<'t>>,
     {
@@ -33,7 +41,7 @@ impl FdeIndex {
         let mut offset = 0;
         while let Some(end) = entry_end(bytes, offset) {
             // Code that the linker dropped is left at address 0.
-            if let Ok(fde) = parse_fde(section, bytes, bases, offset)
+            if let Ok(fde) = parse_fde(section, bytes, bases, offset, mode)
                 && fde.initial_address() != 0
                 && let Ok(length @ 1..) = u32::try_from(fde.len())
                 && let Ok(fde_offset) = u32::try_from(offset)

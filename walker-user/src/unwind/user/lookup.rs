@@ -7,9 +7,14 @@ use super::{
     call::follows_call,
     entry::NoRow,
     exit::{Exit, is_restorer},
+    mode::Mode,
     rule::Rule,
     walk::{CodeKind, ModuleId, UserCode, Walk},
 };
+
+/// What sets the rules of an object in the 32-bit mode apart. The same bytes mean something else
+/// there, and who maps a file need not run it in the mode it was made for.
+const BITS_32: u32 = 1 << 31;
 
 /// What code is a part of.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +28,14 @@ impl<C: UserCode> Walk<'_, '_, C> {
     /// What the code at an address is a part of.
     #[inline]
     pub(super) fn place(&mut self, lookup: u64) -> Option<Place> {
+        let mode = self.registers.mode();
         self.code.code_at(lookup).map(|code| Place {
-            module: code.module,
+            module: match (mode, code.module) {
+                (Mode::Bits32, ModuleId(id)) if code.module != ModuleId::NONE => {
+                    ModuleId(id | BITS_32)
+                }
+                (_, module) => module,
+            },
             address: code.address,
             kind: code.kind,
         })
@@ -49,6 +60,7 @@ impl<C: UserCode> Walk<'_, '_, C> {
 
     #[cold]
     fn look_up(&mut self, place: Place, lookup: u64, returned: bool) -> Result<Rule, NoRow> {
+        let mode = self.registers.mode();
         let (mut rule, signal) = self.row_rule(lookup)?;
         let next = lookup.wrapping_add(1);
         if returned && rule == Rule::NoInfo && self.row_rule(next)? == (Rule::Slow, true) {
@@ -58,10 +70,13 @@ impl<C: UserCode> Walk<'_, '_, C> {
             rule = Rule::SlowAfter;
         } else if rule == Rule::NoInfo {
             let begin = if returned { next } else { lookup };
-            rule = if is_restorer(self.code, begin) {
+            rule = if mode == Mode::Bits64 && is_restorer(self.code, begin) {
                 Rule::Restorer
             } else if returned && self.is_behind_call(next) == Some(false) {
                 Rule::NotCalled
+            } else if mode == Mode::Bits32 {
+                // The code of 32 bits is not followed.
+                Rule::NoInfo
             } else {
                 let exits = &mut self.walker.exits;
                 match exits.find(self.code, begin, returned, place.kind, &mut self.budget) {
@@ -100,7 +115,8 @@ impl<C: UserCode> Walk<'_, '_, C> {
         let Some(code) = self.code.code_at(lookup) else {
             return Ok((Rule::NoInfo, false));
         };
-        let Some(cfi) = code.cfi else {
+        let mode = self.registers.mode();
+        let Some(cfi) = code.cfi.filter(|cfi| cfi.mode() == mode) else {
             return Ok((Rule::NoInfo, false));
         };
         if cfi.switches_stacks(code.address) {

@@ -19,8 +19,8 @@ use super::{
 const RCX: usize = 1;
 const R11: usize = 11;
 const REGISTERS: usize = 16;
-/// The callee-saved registers, in the order of [`SAVED`].
-const CALLEE_SAVED: [usize; SAVED.len()] = [RBP, 3, 12, 13, 14, 15];
+/// The callee-saved registers, in the order of a rule's slots.
+const CALLEE_SAVED: [usize; SAVED] = [RBP, 3, 12, 13, 14, 15];
 
 /// Why a path of instructions ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,8 @@
 //! boils it down to what `cache` can keep; `row` and `expression` evaluate what does not fit.
 //! [`walk`] goes from frame to frame, asking `lookup` for the rule; `progress` keeps it from going
 //! in circles, and `call` from following what is no return address. `fallback` has the steps for
-//! code without unwind information, and `exit` the one that follows the code itself.
+//! code without unwind information, and `exit` the one that follows the code itself. `mode` knows
+//! what differs between code of 64 and of 32 bits.
 
 mod cache;
 pub mod call;
@@ -22,6 +23,7 @@ mod index;
 mod lookup;
 mod machine;
 mod memory;
+pub mod mode;
 mod progress;
 pub mod registers;
 mod row;

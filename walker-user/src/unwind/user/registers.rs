@@ -4,9 +4,13 @@
 
 use walker_common::wire::Registers;
 
+use super::mode::Mode;
+
 /// DWARF numbers of registers (x86-64 psABI, figure "DWARF Register Number Mapping").
 pub(super) mod dwarf {
     pub(in super::super) const RBX: usize = 3;
+    pub(in super::super) const RSI: usize = 4;
+    pub(in super::super) const RDI: usize = 5;
     pub(in super::super) const RBP: usize = 6;
     pub(in super::super) const RSP: usize = 7;
     pub(in super::super) const R12: usize = 12;
@@ -29,6 +33,9 @@ const CALLEE_SAVED: u32 = bit(dwarf::RBX)
     | bit(dwarf::R12 + 2)
     | bit(dwarf::R15);
 
+/// The same of code of 32 bits.
+const CALLEE_SAVED_32: u32 = bit(dwarf::RBX) | bit(dwarf::RBP) | bit(dwarf::RSI) | bit(dwarf::RDI);
+
 /// Those without which there is no frame.
 const ALWAYS: u32 = bit(dwarf::RSP) | bit(dwarf::RA);
 
@@ -38,6 +45,7 @@ const ALWAYS: u32 = bit(dwarf::RSP) | bit(dwarf::RA);
 pub struct UserRegisters {
     values: [u64; dwarf::COUNT],
     known: u32,
+    mode: Mode,
 }
 
 impl UserRegisters {
@@ -50,7 +58,23 @@ impl UserRegisters {
         Self {
             values,
             known: ALWAYS,
+            mode: Mode::Bits64,
         }
+    }
+
+    /// The same registers as those of code that runs in this mode.
+    #[must_use]
+    pub fn in_mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self.values = self.values.map(|value| mode.narrow(value));
+        self
+    }
+
+    /// The mode that the code runs in.
+    #[inline]
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// The instruction pointer.
@@ -67,7 +91,7 @@ impl UserRegisters {
         self.values[dwarf::RSP]
     }
 
-    /// The register with this DWARF number (0 to 15 in the order rax, rdx, rcx, rbx, rsi, rdi,
+    /// The register with this x86-64 DWARF number (0 to 15 in the order rax, rdx, rcx, rbx, rsi, rdi,
     /// rbp, rsp, r8 to r15; 16 for the instruction pointer), if there is one and it is known.
     #[inline]
     #[must_use]
@@ -85,7 +109,7 @@ impl UserRegisters {
         };
         match value {
             Some(value) => {
-                *slot = value;
+                *slot = self.mode.narrow(value);
                 self.known |= bit(number);
             }
             None => self.known &= !bit(number) | ALWAYS,
@@ -95,7 +119,11 @@ impl UserRegisters {
     /// Forgets what a function does not keep for its caller.
     #[inline]
     pub(super) fn forget_caller_saved(&mut self) {
-        self.known &= CALLEE_SAVED | ALWAYS;
+        self.known &= ALWAYS
+            | match self.mode {
+                Mode::Bits64 => CALLEE_SAVED,
+                Mode::Bits32 => CALLEE_SAVED_32,
+            };
     }
 }
 
@@ -122,7 +150,9 @@ impl From<&Registers> for UserRegisters {
                 registers.ip,
             ],
             known: bit(dwarf::COUNT) - 1,
+            mode: Mode::Bits64,
         }
+        .in_mode(Mode::of_code_segment(registers.cs).unwrap_or_default())
     }
 }
 

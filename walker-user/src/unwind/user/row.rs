@@ -64,13 +64,13 @@ impl Evaluation<'_, '_> {
         let mut caller = *self.registers;
         caller.forget_caller_saved();
         caller.set(dwarf::RSP, Some(cfa));
-        let column = usize::from(self.row.return_column.0);
+        let column = self.row.mode.slot(self.row.return_column.0);
         if column >= dwarf::COUNT {
             return Err(NoValue::Malformed);
         }
         let mut return_address = None;
         for (register, rule) in self.row.rules.registers() {
-            let number = usize::from(register.0);
+            let number = self.row.mode.slot(register.0);
             if number >= dwarf::COUNT {
                 continue;
             }
@@ -106,7 +106,7 @@ impl Evaluation<'_, '_> {
     fn cfa(&mut self) -> Result<u64, NoValue> {
         match self.row.rules.cfa() {
             CfaRule::RegisterAndOffset { register, offset } => {
-                let value = self.registers.get(usize::from(register.0));
+                let value = self.registers.get(self.row.mode.slot(register.0));
                 let value = value.ok_or(NoValue::Register)?;
                 Ok(value.wrapping_add_signed(*offset))
             }
@@ -125,7 +125,7 @@ impl Evaluation<'_, '_> {
         match *rule {
             RegisterRule::Undefined => return Ok(None),
             RegisterRule::SameValue => known(number),
-            RegisterRule::Register(register) => known(usize::from(register.0)),
+            RegisterRule::Register(register) => known(self.row.mode.slot(register.0)),
             RegisterRule::Offset(offset) => self.word(cfa.wrapping_add_signed(offset)),
             RegisterRule::ValOffset(offset) => Ok(cfa.wrapping_add_signed(offset)),
             RegisterRule::Expression(ref expression) => {

@@ -5,6 +5,7 @@ use crate::unwind::{
     FrameSource, StopReason,
     memory::Segment,
     user::{
+        mode::Mode,
         registers::UserRegisters,
         stack::{StackReader, UserStack},
         tables::RowContext,
@@ -44,7 +45,7 @@ fn step_with(
     for number in (0..16).filter(|&number| number != 7) {
         registers.set(number, Some(number as u64));
     }
-    let mut reader = StackReader::new(&stack);
+    let mut reader = StackReader::new(&stack, Mode::Bits64);
     let row = row.unwrap();
     let source = step(&row, &mut registers, &mut reader, &mut budget, interrupted)?;
     Ok((registers, source))

@@ -6,21 +6,15 @@
 use gimli::{CfaRule, RegisterRule};
 
 use super::{
+    mode::Mode,
     registers::{UserRegisters, dwarf},
     stack::StackReader,
     tables::Row,
 };
 use crate::unwind::StopReason;
 
-/// The callee-saved registers besides the stack pointer, which the short form has room for.
-pub(super) const SAVED: [usize; 6] = [
-    dwarf::RBP,
-    dwarf::RBX,
-    dwarf::R12,
-    dwarf::R12 + 1,
-    dwarf::R12 + 2,
-    dwarf::R15,
-];
+/// How many callee-saved registers the short form has room for.
+pub(super) const SAVED: usize = Mode::Bits64.saved().len();
 
 /// The slot of a register whose value in the caller is not known.
 pub(super) const LOST: i8 = i8::MIN;
@@ -54,6 +48,16 @@ pub(super) enum Rule {
     Malformed,
 }
 
+impl Rule {
+    /// Whether it is what was made up for code without a row.
+    pub(super) const fn is_without_row(self) -> bool {
+        matches!(
+            self,
+            Self::NoInfo | Self::Exit(_) | Self::NoReturn | Self::Exits
+        )
+    }
+}
+
 /// The frame of an ordinary function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CallRule {
@@ -63,15 +67,15 @@ pub(super) struct CallRule {
     pub(super) frame_pointer: bool,
     /// Words above the return address that the function takes off the stack as it returns.
     pub(super) popped: u8,
-    /// Where each of [`SAVED`] is, in words from the CFA; 0 if it still holds, [`LOST`] if it
+    /// Where each of [`Mode::saved`] is, in words from the CFA; 0 if it still holds, [`LOST`] if it
     /// cannot be told.
-    pub(super) slots: [i8; SAVED.len()],
+    pub(super) slots: [i8; SAVED],
 }
 
 impl Rule {
     /// The short form of a row.
     pub(super) fn of(row: &Row<'_, '_>) -> Self {
-        if usize::from(row.return_column.0) != dwarf::RA || row.signal {
+        if row.mode.slot(row.return_column.0) != dwarf::RA || row.signal {
             return Self::Slow;
         }
         if let Some(RegisterRule::Undefined) = row.rules.register(row.return_column) {
@@ -86,23 +90,27 @@ fn call_rule(row: &Row<'_, '_>) -> Option<CallRule> {
     let CfaRule::RegisterAndOffset { register, offset } = *row.rules.cfa() else {
         return None;
     };
-    let frame_pointer = match usize::from(register.0) {
+    let mode = row.mode;
+    let word = i64::from(mode.word_bytes());
+    let frame_pointer = match mode.slot(register.0) {
         dwarf::RSP => false,
         dwarf::RBP => true,
         _ => return None,
     };
     let cfa_offset = i32::try_from(offset).ok()?;
-    let mut slots = [0; SAVED.len()];
+    let mut slots = [0; SAVED];
     let mut has_return_address = false;
     for (register, rule) in row.rules.registers() {
-        let number = usize::from(register.0);
-        let saved = SAVED.iter().position(|&saved| saved == number);
+        let number = mode.slot(register.0);
+        let saved = mode.saved().iter().position(|&saved| saved == number);
         match (number, rule) {
             (dwarf::COUNT.., _) | (dwarf::RSP, RegisterRule::ValOffset(0)) => {}
-            (dwarf::RA, RegisterRule::Offset(-8)) => has_return_address = true,
+            (dwarf::RA, RegisterRule::Offset(offset)) if *offset == -word => {
+                has_return_address = true
+            }
             (_, RegisterRule::SameValue) if saved.is_some() => {}
-            (_, RegisterRule::Offset(offset)) if offset % 8 == 0 && *offset != 0 => {
-                let slot = i8::try_from(offset / 8).ok()?;
+            (_, RegisterRule::Offset(offset)) if offset % word == 0 && *offset != 0 => {
+                let slot = i8::try_from(offset / word).ok()?;
                 *slots.get_mut(saved?)? = Some(slot).filter(|slot| *slot != LOST)?;
             }
             _ => return None,
@@ -124,6 +132,8 @@ impl CallRule {
         registers: &mut UserRegisters,
         stack: &mut StackReader<'_>,
     ) -> Result<(), StopReason> {
+        let mode = registers.mode();
+        let word = mode.word_bytes();
         let base = if self.frame_pointer {
             let ip = registers.ip();
             let value = registers.get(dwarf::RBP);
@@ -132,19 +142,19 @@ impl CallRule {
             registers.sp()
         };
         let cfa = base.wrapping_add_signed(i64::from(self.cfa_offset));
-        let return_slot = cfa.wrapping_sub(8);
+        let return_slot = cfa.wrapping_sub(word.into());
         let Some(return_address) = stack.word(return_slot) else {
             return Err(stack.missing(return_slot));
         };
         registers.forget_caller_saved();
-        for (&number, &slot) in SAVED.iter().zip(&self.slots) {
+        for (&number, &slot) in mode.saved().iter().zip(&self.slots) {
             if slot != 0 {
-                let address = cfa.wrapping_add_signed(i64::from(slot) * 8);
+                let address = cfa.wrapping_add_signed(i64::from(slot) * i64::from(word));
                 let value = (slot != LOST).then(|| stack.word(address)).flatten();
                 registers.set(number, value);
             }
         }
-        let sp = cfa.wrapping_add(u64::from(self.popped) * 8);
+        let sp = cfa.wrapping_add(u64::from(self.popped) * u64::from(word));
         registers.set(dwarf::RSP, Some(sp));
         registers.set(dwarf::RA, Some(return_address));
         Ok(())

@@ -5,9 +5,11 @@ use crate::unwind::{
     StopReason,
     memory::Segment,
     user::{
+        mode::Mode,
         registers::UserRegisters,
+        sections::{CfiSections, Section},
         stack::{StackReader, UserStack},
-        tables::RowContext,
+        tables::{CfiTables, RowContext},
         tests::sections::{AT_ENTRY, Builder, op},
     },
 };
@@ -124,7 +126,7 @@ fn a_step_restores_what_the_rule_says() {
     let mut registers = UserRegisters::new(0x40_0000, 0x1000);
     registers.set(12, Some(12));
     registers.set(0, Some(0));
-    let mut reader = StackReader::new(&stack);
+    let mut reader = StackReader::new(&stack, Mode::Bits64);
     assert_eq!(rule.step(&mut registers, &mut reader), Ok(()));
     let mut wanted = UserRegisters::new(0x40_1234, 0x1020);
     wanted.set(6, Some(0xbf));
@@ -156,7 +158,7 @@ fn a_register_whose_slot_was_not_copied_is_not_known() {
     };
     let mut registers = UserRegisters::new(0x40_0000, 0x1000);
     registers.set(6, Some(6));
-    let mut reader = StackReader::new(&stack);
+    let mut reader = StackReader::new(&stack, Mode::Bits64);
     assert_eq!(rule.step(&mut registers, &mut reader), Ok(()));
     assert_eq!(registers.ip(), 0x40_1234);
     assert_eq!(registers.get(6), None);
@@ -167,4 +169,75 @@ fn a_register_whose_slot_was_not_copied_is_not_known() {
         by_frame_pointer.step(&mut registers, &mut reader),
         Err(StopReason::MissingRegister { ip: 0x40_1234 })
     );
+}
+
+/// An i386 function that has pushed ebp, edi and esi, and saved ebx below.
+fn tables_of_32_bits() -> CfiTables {
+    let program = [
+        op::DEF_CFA,
+        5,
+        8,
+        op::OFFSET | 5,
+        2,
+        op::OFFSET | 7,
+        3,
+        op::OFFSET | 6,
+        4,
+        op::OFFSET | 3,
+        5,
+    ];
+    let mut bytes = Vec::new();
+    let mut entry = |id: u32, content: &[u8]| {
+        let mut content = content.to_vec();
+        content.resize(content.len().next_multiple_of(4), 0);
+        bytes.extend((content.len() as u32 + 4).to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+        bytes.extend(content);
+    };
+    // Version 1, no augmentation, units of 1 and -4, column 8; CFA = esp + 4.
+    let at_entry = [1, 0, 1, 0x7c, 8, op::DEF_CFA, 4, 4, op::OFFSET | 8, 1];
+    entry(u32::MAX, &at_entry);
+    let mut fde = Vec::from([0x1000u32, 0x10].map(u32::to_le_bytes).as_flattened());
+    fde.extend(program);
+    entry(0, &fde);
+    CfiTables::new(CfiSections {
+        debug_frame: Some(Section {
+            address: 0,
+            bytes: bytes.into(),
+        }),
+        mode: Mode::Bits32,
+        ..CfiSections::default()
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_step_in_32_bits_takes_words_of_four_bytes() {
+    let tables = tables_of_32_bits();
+    let mut context = RowContext::new_in();
+    let row = tables.row(0x1004, &mut context, &mut 1000).unwrap();
+    let Rule::Call(rule) = Rule::of(&row.unwrap()) else {
+        panic!("not an ordinary function");
+    };
+    let words = [0xeb_u32, 0xe5, 0xed, 0xfffe_0000, 0x8048_1234, 9];
+    let bytes = words.map(u32::to_le_bytes);
+    let stack = UserStack {
+        segment: Segment {
+            address: 0xffff_0000,
+            bytes: bytes.as_flattened(),
+        },
+        cut_by_budget: false,
+    };
+    let mut registers = UserRegisters::new(0x1004, 0xffff_0000).in_mode(Mode::Bits32);
+    // With what a 64-bit kernel may have left above the lower half.
+    registers.set(6, Some(0xdead_0000_ffff_000c));
+    registers.set(0, Some(1));
+    let mut reader = StackReader::new(&stack, Mode::Bits32);
+    assert_eq!(rule.step(&mut registers, &mut reader), Ok(()));
+    assert_eq!(registers.ip(), 0x8048_1234);
+    assert_eq!(registers.sp(), 0xffff_0014);
+    // ebp, ebx, esi and edi of the caller; eax is lost.
+    let kept = [6, 3, 4, 5, 0].map(|number| registers.get(number));
+    let wanted = [Some(0xfffe_0000), Some(0xeb), Some(0xe5), Some(0xed), None];
+    assert_eq!(kept, wanted);
 }

@@ -5,6 +5,8 @@
 
 use std::{ops::Range, sync::Arc};
 
+use super::mode::Mode;
+
 /// One section, with its address as the object was linked (before relocation).
 #[derive(Debug, Clone)]
 pub struct Section {
@@ -27,6 +29,8 @@ pub struct CfiSections {
     pub text: Option<u64>,
     /// Address of `.got`, for data-relative pointers.
     pub got: Option<u64>,
+    /// What code the object has.
+    pub mode: Mode,
     /// Functions that switch stacks, whatever the sections say of them: sorted, and not
     /// overlapping.
     pub stack_switches: Arc<[Range<u64>]>,

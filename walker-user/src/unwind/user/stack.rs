@@ -2,6 +2,7 @@
 //!
 //! Nothing else of the process can be read during a walk.
 
+use super::mode::Mode;
 use crate::unwind::{StopReason, memory::Segment};
 
 /// User addresses are below this: 57 bits of virtual address, of which the kernel has the upper
@@ -35,13 +36,15 @@ pub struct UserStack<'a> {
 pub(super) struct StackReader<'a> {
     stack: UserStack<'a>,
     used: usize,
+    mode: Mode,
 }
 
 impl<'a> StackReader<'a> {
-    pub(super) fn new(stack: &UserStack<'a>) -> Self {
+    pub(super) fn new(stack: &UserStack<'a>, mode: Mode) -> Self {
         Self {
             stack: *stack,
             used: 0,
+            mode,
         }
     }
 
@@ -52,12 +55,17 @@ impl<'a> StackReader<'a> {
 
     /// How many words there are, rounded up.
     pub(super) fn words(&self) -> usize {
-        self.stack.segment.bytes.len().div_ceil(8)
+        self.stack
+            .segment
+            .bytes
+            .len()
+            .div_ceil(self.mode.word_bytes().into())
     }
 
     #[inline]
     fn bytes<const N: usize>(&mut self, address: u64) -> Option<[u8; N]> {
         let segment = &self.stack.segment;
+        let address = self.mode.narrow(address);
         let offset = usize::try_from(address.checked_sub(segment.address)?).ok()?;
         let bytes = *segment.bytes.get(offset..)?.first_chunk()?;
         self.used = self.used.max(offset + N);
@@ -67,7 +75,10 @@ impl<'a> StackReader<'a> {
     /// The word at this address, which need not be aligned.
     #[inline]
     pub(super) fn word(&mut self, address: u64) -> Option<u64> {
-        self.bytes(address).map(u64::from_le_bytes)
+        match self.mode {
+            Mode::Bits64 => self.bytes(address).map(u64::from_le_bytes),
+            Mode::Bits32 => self.bytes(address).map(u32::from_le_bytes).map(u64::from),
+        }
     }
 
     /// The number of `size` bytes at this address; sizes other than 1, 2, 4 and 8 have none.
@@ -76,7 +87,7 @@ impl<'a> StackReader<'a> {
             1 => self.bytes(address).map(u8::from_le_bytes).map(u64::from),
             2 => self.bytes(address).map(u16::from_le_bytes).map(u64::from),
             4 => self.bytes(address).map(u32::from_le_bytes).map(u64::from),
-            8 => self.word(address),
+            8 => self.bytes(address).map(u64::from_le_bytes),
             _ => None,
         }
     }
@@ -103,7 +114,7 @@ impl<'a> StackReader<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{StackReader, UserStack};
+    use super::{Mode, StackReader, UserStack};
     use crate::unwind::{StopReason, memory::Segment};
 
     fn stack(bytes: &[u8], cut_by_budget: bool) -> UserStack<'_> {
@@ -120,7 +131,7 @@ mod tests {
     fn the_highest_byte_read_is_remembered() {
         let bytes: Vec<u8> = (0..32).collect();
         let stack = stack(&bytes, false);
-        let mut reader = StackReader::new(&stack);
+        let mut reader = StackReader::new(&stack, Mode::Bits64);
         assert_eq!(reader.bytes_used(), 0);
         assert_eq!(reader.number(0x1010, 1), Some(16));
         assert_eq!(reader.bytes_used(), 17);
@@ -134,7 +145,7 @@ mod tests {
     fn a_word_must_be_whole_to_be_read() {
         let bytes = [0; 12];
         let stack = stack(&bytes, false);
-        let mut reader = StackReader::new(&stack);
+        let mut reader = StackReader::new(&stack, Mode::Bits64);
         for address in [0, 0xfff, 0x1005, 0x100c, u64::MAX] {
             assert_eq!(reader.word(address), None);
         }
@@ -148,12 +159,12 @@ mod tests {
         let cut = stack(&bytes, true);
         let whole = stack(&bytes, false);
         assert_eq!(
-            StackReader::new(&cut).missing(0x1010),
+            StackReader::new(&cut, Mode::Bits64).missing(0x1010),
             StopReason::Truncated { bytes: 16 }
         );
         for (stack, address) in [(&cut, 0xff8), (&cut, 1 << 63), (&whole, 0x1010)] {
             assert_eq!(
-                StackReader::new(stack).missing(address),
+                StackReader::new(stack, Mode::Bits64).missing(address),
                 StopReason::MissingBytes { address }
             );
         }

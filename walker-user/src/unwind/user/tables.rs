@@ -14,6 +14,7 @@ use super::{
     entry::{Fde, NoRow, Reader, parse_fde},
     header::HeaderTable,
     index::{FdeIndex, MAX_CANDIDATES},
+    mode::Mode,
     sections::{CfiSections, Section},
 };
 
@@ -60,6 +61,8 @@ pub(super) struct Row<'t, 'c> {
     pub(super) signal: bool,
     /// The register whose rule finds the return address.
     pub(super) return_column: Register,
+    /// What the registers' numbers mean.
+    pub(super) mode: Mode,
 }
 
 impl<'t> Row<'t, '_> {
@@ -134,17 +137,19 @@ impl CfiTables {
             match table {
                 Some(table) => EhFrameIndex::Header(table),
                 None => EhFrameIndex::Own(FdeIndex::new(
-                    &EhFrame::new(&eh_frame.bytes, LittleEndian),
+                    &eh_section(&eh_frame.bytes, sections.mode),
                     &eh_frame.bytes,
                     &eh_bases,
+                    sections.mode,
                 )),
             }
         });
         let debug_index = sections.debug_frame.as_ref().map(|section| {
             FdeIndex::new(
-                &DebugFrame::new(&section.bytes, LittleEndian),
+                &debug_section(&section.bytes, sections.mode),
                 &section.bytes,
                 &debug_bases,
+                sections.mode,
             )
         });
         Ok(Self {
@@ -154,6 +159,12 @@ impl CfiTables {
             eh_index,
             debug_index,
         })
+    }
+
+    /// What code the object has.
+    #[inline]
+    pub(super) fn mode(&self) -> Mode {
+        self.sections.mode
     }
 
     /// Bytes held: the sections and what was made of them.
@@ -189,7 +200,7 @@ impl CfiTables {
             .as_ref()
             .map(|section| &section.bytes)
         {
-            let section = EhFrame::new(bytes, LittleEndian);
+            let section = eh_section(bytes, self.sections.mode);
             if let Some(fde) = self.eh_fde(&section, address)? {
                 return run(
                     &section,
@@ -210,10 +221,10 @@ impl CfiTables {
             .map(|section| &section.bytes)
             && let Some(index) = &self.debug_index
         {
-            let section = DebugFrame::new(bytes, LittleEndian);
+            let section = debug_section(bytes, self.sections.mode);
             let bases = &self.debug_bases;
             for offset in index.candidates(address) {
-                let fde = parse_fde(&section, bytes, bases, offset)?;
+                let fde = parse_fde(&section, bytes, bases, offset, self.sections.mode)?;
                 if fde.contains(address) {
                     return run(&section, bytes, bases, &fde, address, context, budget).map(Some);
                 }
@@ -231,7 +242,10 @@ impl CfiTables {
         let Some(eh_frame) = &self.sections.eh_frame else {
             return Ok(None);
         };
-        let parse = |offset| parse_fde(section, &eh_frame.bytes, &self.eh_bases, offset);
+        let parse = |offset| {
+            let mode = self.sections.mode;
+            parse_fde(section, &eh_frame.bytes, &self.eh_bases, offset, mode)
+        };
         let covers = |fde: &Fde<'_>| fde.contains(address);
         match (&self.eh_index, &self.sections.eh_frame_hdr) {
             (Some(EhFrameIndex::Own(index)), _) => {
@@ -254,6 +268,26 @@ impl CfiTables {
             _ => {}
         }
         Ok(None)
+    }
+}
+
+fn eh_section(bytes: &[u8], mode: Mode) -> EhFrame<Reader<'_>> {
+    let mut section = EhFrame::new(bytes, LittleEndian);
+    section.set_address_size(mode.word_bytes());
+    section
+}
+
+fn debug_section(bytes: &[u8], mode: Mode) -> DebugFrame<Reader<'_>> {
+    let mut section = DebugFrame::new(bytes, LittleEndian);
+    section.set_address_size(mode.word_bytes());
+    section
+}
+
+fn mode_of(address_size: u8) -> Mode {
+    if address_size == Mode::Bits32.word_bytes() {
+        Mode::Bits32
+    } else {
+        Mode::Bits64
     }
 }
 
@@ -287,6 +321,7 @@ where
         section: bytes,
         signal: fde.is_signal_trampoline(),
         return_column: fde.cie().return_address_register(),
+        mode: mode_of(fde.cie().address_size()),
     })
 }
 

@@ -7,7 +7,9 @@ use walker_common::StackKind;
 
 use super::{
     cache::RuleCache,
+    entry::NoRow,
     exit::ExitFinder,
+    lookup::Place,
     progress::Progress,
     registers::UserRegisters,
     row,
@@ -20,6 +22,9 @@ use crate::unwind::{Frame, FrameSource, StopReason};
 /// How much work one walk may spend on programs and expressions: bytes of the one, operations of
 /// the other. Real walks of a hundred frames take some thousands when nothing is cached.
 const BUDGET: u32 = 1 << 18;
+
+/// `syscall`, `int $0x80` and `sysenter`.
+const SYSTEM_CALLS: [[u8; 2]; 3] = [[0x0f, 0x05], [0xcd, 0x80], [0x0f, 0x34]];
 
 /// The number of a loaded object. Two objects must never have the same in the life of a
 /// [`UserWalker`], which remembers rules by it; the same object may have it in many processes.
@@ -124,7 +129,7 @@ impl UserWalker {
             walker: self,
             code,
             registers: *registers,
-            stack: StackReader::new(stack),
+            stack: StackReader::new(stack, registers.mode()),
             source: FrameSource::UserRegs,
             reliable: true,
             progress: Progress::new(registers.sp()),
@@ -189,15 +194,21 @@ impl<C: UserCode> Walk<'_, '_, C> {
             mark_signal_return(frames);
         }
         // A call can be the last instruction of a function, so that what follows is another's.
-        let lookup = if interrupted { ip } else { ip.wrapping_sub(1) };
-        let Some(place) = self.place(lookup) else {
+        let mut lookup = if interrupted { ip } else { ip.wrapping_sub(1) };
+        let Some(mut place) = self.place(lookup) else {
             if !interrupted {
                 return Err(StopReason::Unmapped { ip });
             }
             frames.push(frame);
             return self.leave_bad_jump();
         };
-        let rule = self.rule(place, lookup, !interrupted);
+        let mut rule = self.rule(place, lookup, !interrupted);
+        if interrupted
+            && rule.is_ok_and(Rule::is_without_row)
+            && let Some(found) = self.system_call_rule(ip)
+        {
+            (place, lookup, rule) = found;
+        }
         if rule == Ok(Rule::NotCalled) {
             return self.leave_not_called(lookup, frame, frames);
         }
@@ -217,6 +228,22 @@ impl<C: UserCode> Walk<'_, '_, C> {
             Rule::SlowAfter => self.evaluate(ip),
             rule => self.leave_unknown(place.kind, rule),
         }
+    }
+
+    /// The place, address and rule of the system call that ends at `ip`, if that has a row: it may be
+    /// the last instruction that one is for, as in the way back from a signal handler.
+    #[cold]
+    fn system_call_rule(&mut self, ip: u64) -> Option<(Place, u64, Result<Rule, NoRow>)> {
+        let mut bytes = [0; 2];
+        let call = ip.checked_sub(2)?;
+        let known = self.code.code_bytes(call, &mut bytes);
+        if known < bytes.len() || !SYSTEM_CALLS.contains(&bytes) {
+            return None;
+        }
+        let place = self.place(ip - 1)?;
+        let rule = self.rule(place, ip - 1, false);
+        let has_row = rule.is_ok_and(|rule| !rule.is_without_row());
+        has_row.then_some((place, ip - 1, rule))
     }
 
     /// Leaves a return address that is behind no call.
@@ -254,7 +281,8 @@ impl<C: UserCode> Walk<'_, '_, C> {
         };
         let code = self.code.code_at(lookup).ok_or(bad)?;
         let context = &mut self.walker.context;
-        let row = match code.cfi {
+        let mode = self.registers.mode();
+        let row = match code.cfi.filter(|cfi| cfi.mode() == mode) {
             Some(cfi) => cfi.row(code.address, context, &mut self.budget),
             None => Ok(None),
         };
@@ -270,12 +298,17 @@ impl<C: UserCode> Walk<'_, '_, C> {
         self.go_to(registers, source)
     }
 
+    /// Bytes of a word.
+    pub(super) fn word(&self) -> u64 {
+        self.registers.mode().word_bytes().into()
+    }
+
     fn as_frame(&self) -> Frame {
         let sp = self.registers.sp();
         Frame {
             ip: self.registers.ip(),
             sp: match self.source {
-                FrameSource::Scan => sp.wrapping_sub(8),
+                FrameSource::Scan => sp.wrapping_sub(self.word()),
                 _ => sp,
             },
             stack: StackKind::User,
