@@ -87,7 +87,7 @@ impl Run {
         name[..comm.len()].copy_from_slice(comm.as_bytes());
         batch.processes.push(Process {
             pid: 100 + self.processes,
-            name: name,
+            name,
             comm: name,
         });
         let mut place = Place::Process(self.processes);
