@@ -2,9 +2,9 @@
 //! and how sure that is.
 //!
 //! A [`set`] holds the runs of a workload and the [`facts`] they were measured under. [`sums`] makes
-//! numbers of them, by [names] that builds have in common. [`check`] says whether two sets can
-//! be compared at all, [`compare`] judges with the help of [`stats`]. How runs are made is the business of the command line, how a verdict is shown
-//! that of [`crate::output`].
+//! numbers of them, by the [names](crate::profile::build_names) that builds have in common. [`check`]
+//! says whether two sets can be compared at all, [`compare`] judges with the help of [`stats`]. How runs
+//! are made is the business of the command line, how a verdict is shown that of [`crate::output`].
 
 mod causes;
 pub mod check;

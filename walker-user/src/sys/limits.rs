@@ -12,7 +12,7 @@ pub fn open_files() -> u64 {
 }
 
 /// Lets this process open as many files as it may allow itself: many small processes need many.
-/// What it starts gets back what it was given, see [`give_back`], as a program that uses `select(2)` must.
+/// What it starts gets back what it was given, as a program that uses `select(2)` must.
 pub fn raise_open_files() {
     let Some(mut limit) = get(libc::RLIMIT_NOFILE) else {
         return;
