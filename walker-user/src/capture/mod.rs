@@ -18,4 +18,5 @@ pub mod session;
 pub mod side_band;
 pub mod side_band_queue;
 pub mod side_band_reader;
+pub mod sleepers;
 pub mod target;

@@ -16,6 +16,7 @@ use super::{
     namespace,
     object::{Object, ObjectOptions, Sides},
     record::{Record, RecordError, Sample},
+    sleepers::Sleepers,
     target::{RunningTask, Target},
 };
 use crate::{
@@ -324,6 +325,18 @@ impl Session {
     #[must_use]
     pub fn targets(&self) -> Option<Vec<u32>> {
         self.targets.clone()
+    }
+
+    /// The threads of the targets that wait now.
+    ///
+    /// # Errors
+    /// If the targets cannot be read.
+    pub fn sleepers(&self) -> anyhow::Result<Sleepers> {
+        if self.targets.is_none() {
+            return Ok(Sleepers::now(None));
+        }
+        let (processes, threads) = self.object.targets()?;
+        Ok(Sleepers::now(Some((&processes, &threads))))
     }
 
     /// Whether a target still runs, or something that a target started.

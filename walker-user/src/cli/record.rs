@@ -350,6 +350,17 @@ fn notes(recorder: &Recorder, names: &Names, finished: &Finished, totals: &Total
             grouped(bytes_dropped)
         ));
     }
+    if recorder.slept_through > 0 {
+        let (threads, are) = match recorder.slept_through {
+            1 => ("thread", "is"),
+            _ => ("threads", "are"),
+        };
+        notes.push(format!(
+            "warning  {} {threads} waited before the sampling began and until its end, and {are} in no \
+             stack: a wait is seen from its beginning",
+            grouped(recorder.slept_through as u64),
+        ));
+    }
     if recorder.walker.tree.shortened() > 0 {
         notes.push(format!(
             "warning  {} samples are shown without their inner frames: there were too many \

@@ -19,6 +19,7 @@ use crate::{
         object::Sides,
         record::Record,
         session::{Captured, Session},
+        sleepers::Sleepers,
     },
     recording::{
         head::{Counts, EventHead, Head, Host, KernelHead, Options},
@@ -57,6 +58,10 @@ pub(super) struct Recorder {
     pub(super) walker: Walker,
     /// The addresses of frames that the tree has forgotten.
     pub(super) addresses: Addresses,
+    /// What waited at the start, if waits are recorded.
+    sleepers: Option<Sleepers>,
+    /// How many of them never woke.
+    pub(super) slept_through: usize,
 }
 
 /// What wrote a file, as that says it.
@@ -88,6 +93,8 @@ impl Recorder {
             began: Instant::now(),
             walker: Walker::new(options.sides, options.bounds),
             addresses: Addresses::default(),
+            sleepers: None,
+            slept_through: 0,
             options,
         }
     }
@@ -196,7 +203,10 @@ impl Observer for Recorder {
         Ok(())
     }
 
-    fn started(&mut self, _session: &Session) -> anyhow::Result<()> {
+    fn started(&mut self, session: &Session) -> anyhow::Result<()> {
+        if self.walker.wait_event.is_some() {
+            self.sleepers = Some(session.sleepers()?);
+        }
         match self.put_in_place.take() {
             Some(put_in_place) => put_in_place(),
             None => Ok(()),
@@ -241,6 +251,11 @@ impl Observer for Recorder {
                 self.walker.tree.forget_nodes();
             }
         }
+        Ok(())
+    }
+
+    fn stopped(&mut self, _session: &mut Session) -> anyhow::Result<()> {
+        self.slept_through = self.sleepers.as_ref().map_or(0, Sleepers::still);
         Ok(())
     }
 

@@ -5,9 +5,11 @@ use std::path::Path;
 use crate::{
     Test,
     events::{assert_all_counted, figure},
+    helper::{Helper, Role},
     load::{Kind, Load},
     support::{Place, Run},
     test,
+    wait::until,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -16,7 +18,24 @@ pub(crate) const TESTS: &[Test] = &[
     test!(short_waits_are_left_out_and_counted),
     test!(all_time_is_running_and_waiting),
     test!(interrupts_are_named_and_timed),
+    test!(who_waited_before_and_never_woke_is_counted),
 ];
+
+fn who_waited_before_and_never_woke_is_counted() {
+    let blocked = Helper::start("swblocked", Role::Forks(0));
+    let pid = blocked.pid().to_string();
+    until("it reads its input", || {
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall"));
+        call.unwrap_or_default().starts_with("0 0x0 ")
+    });
+    for option in ["--off-cpu", "--wall"] {
+        let place = Place::new();
+        let run = place.run(&["record", option, "-p", &pid, "-d", "1", "-o", "run.txt"]);
+        assert_eq!(run.status.code(), Some(0), "{run:?}");
+        let said = "1 thread waited before the sampling began and until its end";
+        assert!(run.stderr.contains(said), "{run:?}");
+    }
+}
 
 /// Of a recording of waits in text form: the head of each stack, and its lines.
 fn waits(path: &Path) -> Vec<(String, Vec<String>)> {
