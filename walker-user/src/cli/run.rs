@@ -285,6 +285,7 @@ impl Run {
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut absent = AbsentCpus::new(self.session.cpus(), &online_cpus()?);
+        let mut cpus_unknown = false;
         let mut more = false;
         let mut interrupted = false;
         let mut pass_on = None;
@@ -335,11 +336,21 @@ impl Run {
                         );
                         return Ok(false);
                     }
-                    for cpu in absent.look(&online_cpus()?) {
-                        complain(&format!(
-                            "warning  CPU {cpu} has come online and is not sampled: start again to \
-                             have its samples"
-                        ));
+                    match online_cpus() {
+                        Ok(online) => {
+                            for cpu in absent.look(&online) {
+                                complain(&format!(
+                                    "warning  CPU {cpu} has come online and is not sampled: start \
+                                     again to have its samples"
+                                ));
+                            }
+                        }
+                        // What fails for want of a descriptor may go well the next time.
+                        Err(error) if !cpus_unknown => {
+                            cpus_unknown = true;
+                            complain(&format!("warning  {error:#}; it is tried again"));
+                        }
+                        Err(_) => {}
                     }
                     let counters = self.session.counters()?;
                     let all = counters.into_iter().sum();
