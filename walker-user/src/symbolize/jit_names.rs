@@ -9,11 +9,11 @@ use std::{
 };
 
 use super::{
-    CodeSymbol, Function,
+    CodeSymbol, FileKey, Function,
     allowance::Allowance,
     bounded,
     jitdump::JitDump,
-    perf_map::{FileState, JitFunction, PerfMap, PerfMapFile},
+    perf_map::{JitFunction, PerfMap, PerfMapFile},
 };
 
 /// What JIT code is shown as a module.
@@ -110,7 +110,7 @@ fn named(function: &JitFunction, address: u64) -> CodeSymbol {
 
 /// The files that were read last.
 #[derive(Debug)]
-struct Kept<T>(Vec<(FileState, Arc<T>)>);
+struct Kept<T>(Vec<(FileKey, Arc<T>)>);
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
@@ -122,7 +122,7 @@ impl<T> Kept<T> {
     /// A file as it is now. `slow` becomes true if there is no time to read it.
     fn get(
         &mut self,
-        state: Option<FileState>,
+        state: Option<FileKey>,
         allowance: &mut Allowance,
         slow: &mut bool,
         read: impl FnOnce() -> io::Result<T>,
@@ -157,7 +157,7 @@ mod tests {
         let path = folder.path().join("map");
         let state = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            PerfMapFile::state_of(&std::fs::File::open(&path).unwrap())
+            FileKey::of(&std::fs::File::open(&path).unwrap()).ok()
         };
         let (first, second) = (state("a"), state("longer"));
         let now = Instant::now();

@@ -122,8 +122,9 @@ impl Lookup<'_> {
 
     /// Asks the symbol tables of one file for what has no name yet.
     fn ask(&mut self, path: &Path, facts: &Facts) {
-        let is_missing = |at: &usize| !matches!(self.found[*at], Ok(_) | Err(Reason::NotCode));
-        let missing: Vec<usize> = (0..self.found.len()).filter(is_missing).collect();
+        let missing: Vec<usize> = (0..self.found.len())
+            .filter(|at| is_missing(&self.found[*at]))
+            .collect();
         if missing.is_empty() {
             return;
         }
@@ -171,7 +172,6 @@ impl Lookup<'_> {
 
     /// Names stubs of the procedure linkage table, which have no symbols.
     fn name_stubs(&mut self, file: &File) {
-        let is_missing = |found: &Result<_, _>| !matches!(found, Ok(_) | Err(Reason::NotCode));
         if !self.found.iter().any(is_missing) {
             return;
         }
@@ -224,6 +224,11 @@ impl Lookup<'_> {
             }
         }
     }
+}
+
+/// Whether code has no name yet.
+fn is_missing(found: &Result<CodeSymbol, Reason>) -> bool {
+    !matches!(found, Ok(_) | Err(Reason::NotCode))
 }
 
 /// The path of an open file.

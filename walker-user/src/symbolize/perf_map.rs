@@ -11,7 +11,7 @@ mod file;
 
 use std::collections::BinaryHeap;
 
-pub use file::{FileState, Identity, OpenError, PerfMapFile};
+pub use file::{Identity, OpenError, PerfMapFile};
 
 use super::bounded;
 

@@ -7,19 +7,19 @@
 //! write it when the process ends.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read as _, Seek as _},
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    },
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{MAX_BYTES, PerfMap, parse};
 use crate::{
-    symbolize::jitdump::{self, JitDump},
+    symbolize::{
+        FileKey,
+        jitdump::{self, JitDump},
+    },
     sys::regular_file,
 };
 
@@ -70,16 +70,6 @@ pub struct Identity {
     pub began: u64,
 }
 
-/// What of a file says whether it is still the same, with the same bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileState {
-    device: u64,
-    inode: u64,
-    /// Its length in bytes.
-    pub len: u64,
-    changed: (i64, i64),
-}
-
 /// Where the perf map and the jitdump file of a process are, and what of them is open. Both can be
 /// read, and read again, when the process is long gone. Clones are the same.
 #[derive(Debug, Clone)]
@@ -114,10 +104,7 @@ impl PerfMapFile {
         let process = proc.join(pid.to_string());
         let (identity, status) = look_at(&process).ok_or(OpenError::NoProcess { pid })?;
         let inner = number(&status, "NSpid:", |numbers| numbers.last()).unwrap_or(pid);
-        let mut options = OpenOptions::new();
-        options.read(true);
-        options.custom_flags(libc::O_PATH | libc::O_DIRECTORY);
-        let own = options.open(process.join("root/tmp")).ok();
+        let own = regular_file::folder(&process.join("root/tmp")).ok();
         let place = Self(Arc::new(Place {
             pid,
             inner,
@@ -225,20 +212,14 @@ impl PerfMapFile {
 
     /// The state of the perf map, if it is open.
     #[must_use]
-    pub fn map_state(&self) -> Option<FileState> {
-        state(lock(&self.0.map).as_ref()?)
+    pub fn map_state(&self) -> Option<FileKey> {
+        FileKey::of(lock(&self.0.map).as_ref()?).ok()
     }
 
     /// The state of the jitdump file, if it is open.
     #[must_use]
-    pub fn dump_state(&self) -> Option<FileState> {
-        state(lock(&self.0.dump).as_ref()?)
-    }
-
-    /// The state of an open file.
-    #[cfg(test)]
-    pub(in crate::symbolize) fn state_of(file: &File) -> Option<FileState> {
-        state(file)
+    pub fn dump_state(&self) -> Option<FileKey> {
+        FileKey::of(lock(&self.0.dump).as_ref()?).ok()
     }
 
     /// Reads what is in the perf map now.
@@ -273,16 +254,6 @@ impl PerfMapFile {
 
 fn lock(file: &Mutex<Option<File>>) -> MutexGuard<'_, Option<File>> {
     file.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn state(file: &File) -> Option<FileState> {
-    let metadata = file.metadata().ok()?;
-    Some(FileState {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        len: metadata.len(),
-        changed: (metadata.mtime(), metadata.mtime_nsec()),
-    })
 }
 
 /// Which process has this folder in `/proc`, and its `status`.
